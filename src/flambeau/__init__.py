@@ -1,0 +1,50 @@
+"""Flambeau: from labelled data to a trained, measured, saved and exported PyTorch model.
+
+    >>> import flambeau
+    >>> run = flambeau.train("fashion-mnist-mini")          # doctest: +SKIP
+    >>> run.scores["test/accuracy"]                         # doctest: +SKIP
+    >>> run.model.predict("shirt.png")                      # doctest: +SKIP
+
+Names are imported when they are first used: importing the package costs no more than Python itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flambeau import datasets
+    from flambeau.errors import FlambeauError
+    from flambeau.model import Model, load
+    from flambeau.recipe import Recipe
+    from flambeau.run import Run
+    from flambeau.workflow.scoring import evaluate
+    from flambeau.workflow.training import resume, train
+
+__version__ = "0.1.0"
+
+__all__ = ["FlambeauError", "Model", "Recipe", "Run", "datasets", "evaluate", "load", "resume", "train"]
+
+_HOMES = {
+    "FlambeauError": "flambeau.errors",
+    "Model": "flambeau.model",
+    "Recipe": "flambeau.recipe",
+    "Run": "flambeau.run",
+    "evaluate": "flambeau.workflow.scoring",
+    "load": "flambeau.model",
+    "resume": "flambeau.workflow.training",
+    "train": "flambeau.workflow.training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "datasets":
+        return importlib.import_module("flambeau.datasets")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'flambeau' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,111 @@
+"""``cifar10``: 60,000 colour pictures of ten kinds of things, 32x32 (Krizhevsky, "Learning Multiple Layers of Features
+from Tiny Images", 2009)."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from flambeau.core import Dataset, Split
+from flambeau.data.datasets import download, locate
+from flambeau.data.hashing import dataset_hash
+from flambeau.errors import DataError
+
+SUMS = {
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "test_batch": "40351d587109b95175f43aff81a1287e",
+}
+
+LAYOUT = locate.Layout(
+    "cifar10",
+    SUMS,
+    (
+        "cifar-10-batches-py",
+        "",
+        *(f"{name}{below}" for name in ("cifar10", "cifar-10", "CIFAR10") for below in ("", "/cifar-10-batches-py")),
+    ),
+    archive="cifar-10-python.tar.gz",
+)
+
+INFO = {
+    "classes": ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],
+    "short_classes": ["plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],
+    "licence": "not stated; A. Krizhevsky, V. Nair and G. Hinton",
+    "homepage": "https://www.cs.toronto.edu/~kriz/cifar.html",
+    "mirror": True,
+}
+
+
+def load(root: Sequence[Path] = (), *, url: str | None = None) -> Dataset:
+    """The data set, with splits ``train`` (50,000) and ``test`` (10,000).
+
+    Columns: ``image`` uint8 ``(N, 3, 32, 32)``, ``label`` int64 ``(N,)``.
+
+    Args:
+        root: Folders to look in before the usual places.
+        url: The address of ``cifar-10-python.tar.gz`` to use in place of torchvision's.
+
+    Raises:
+        DataError: The files are damaged, or are nowhere and cannot be downloaded.
+    """
+    content, source = locate.obtain(LAYOUT, root, download.cifar10(url=url))
+    parts = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
+    splits = {split: _split(content, names, source) for split, names in parts.items()}
+    return Dataset("cifar10", splits, {**INFO, "source": str(source.absolute()), "notes": []}, dataset_hash(splits))
+
+
+def _split(content: Mapping[str, bytes], names: Sequence[str], source: Path) -> Split:
+    batches = [unpickle(content[name], where=source / name) for name in names]
+    images = np.concatenate([batch["data"] for batch in batches]).reshape(-1, 3, 32, 32)
+    labels = [label for batch in batches for label in batch["labels"]]
+    return Split({"image": torch.from_numpy(images), "label": torch.tensor(labels, dtype=torch.int64)})
+
+
+def unpickle(content: bytes, *, where: object = None) -> Any:
+    """What a pickled CIFAR batch holds; nothing but dictionaries, lists, text, numbers and NumPy arrays is made.
+
+    Raises:
+        DataError: The pickle asks for anything else, or is damaged.
+    """
+    try:
+        return _Restricted(io.BytesIO(content), encoding="latin1").load()
+    except DataError as error:
+        error.where = None if where is None else str(where)
+        raise
+    except Exception as error:
+        raise DataError(
+            "The pickled batch is damaged.", where=where, received=error, remedy="Fetch it again."
+        ) from error
+
+
+def _reconstruct(*arguments: Any) -> Any:
+    from numpy._core.multiarray import _reconstruct as build
+
+    return build(*arguments)
+
+
+class _Restricted(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        allowed = {
+            ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+            ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+            ("numpy", "ndarray"): np.ndarray,
+            ("numpy", "dtype"): np.dtype,
+        }
+        if (module, name) not in allowed:
+            raise DataError(
+                f"The pickled batch asks for {module}.{name}, which a picture set has no use for; it was not loaded.",
+                expected="NumPy arrays, lists, dictionaries, text and numbers",
+                remedy="Fetch the file again from its publisher.",
+            )
+        return allowed[module, name]

@@ -1,0 +1,127 @@
+"""Downloads published data sets through torchvision's classes into the user cache, safely beside other processes.
+
+Everything arrives in a private folder beside its place, is verified there, and is then renamed; a lock file makes a
+second process wait for the first and then use its files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from flambeau.data.datasets.locate import VARIABLE, Layout, search
+from flambeau.errors import DataError
+
+_TIMEOUT = 30.0
+"""Seconds without a byte after which a connection counts as lost."""
+
+
+def mnist_like(kind: str, *, mirrors: Sequence[str] | None = None) -> Callable[[Path], None]:
+    """A function that downloads MNIST or FashionMNIST below a folder, as torchvision does (checksums, mirrors).
+
+    Args:
+        kind: The name of torchvision's class.
+        mirrors: Addresses to use in place of torchvision's, each ending in a slash.
+    """
+
+    def fetch(folder: Path) -> None:
+        import torchvision.datasets
+
+        base = getattr(torchvision.datasets, kind)
+        # torchvision takes its mirrors from the class and the folder from the class name: a subclass of the same name
+        # changes the one and keeps the other, without touching torchvision.
+        type(kind, (base,), {"mirrors": list(mirrors)} if mirrors else {})(folder, download=True)
+
+    return fetch
+
+
+def cifar10(*, url: str | None = None) -> Callable[[Path], None]:
+    """A function that downloads CIFAR-10 below a folder, as torchvision does.
+
+    Args:
+        url: The address of ``cifar-10-python.tar.gz`` to use in place of torchvision's.
+    """
+
+    def fetch(folder: Path) -> None:
+        from torchvision.datasets import CIFAR10
+        from torchvision.datasets.utils import download_url
+
+        # Only the download is torchvision's: its class would go on to unpickle the files without restrictions.
+        download_url(url or CIFAR10.url, folder, CIFAR10.filename, CIFAR10.tgz_md5)
+
+    return fetch
+
+
+def into_cache(layout: Layout, cache: Path, fetch: Callable[[Path], None], *, looked_in: Sequence[Path] = ()) -> None:
+    """Fetches the files of a data set into the cache folder, or waits for another process that is doing so.
+
+    Raises:
+        DataError: The cache cannot be written, or the download failed; it says where was looked and what is wanted.
+    """
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with _locked(cache / f".{layout.name}.lock"):
+            if search(layout, [cache], []) is not None:
+                return
+            print(f"Downloading {layout.name} into {cache}", file=sys.stderr, flush=True)
+            with tempfile.TemporaryDirectory(dir=cache, prefix=f".{layout.name}-") as private:
+                with _patience(), contextlib.redirect_stdout(sys.stderr):
+                    fetch(Path(private))
+                _move_in(layout, Path(private), cache)
+    except (OSError, RuntimeError, EOFError) as error:
+        raise _unavailable(layout, cache, looked_in, error) from error
+
+
+def _move_in(layout: Layout, private: Path, cache: Path) -> None:
+    damaged: list[str] = []
+    if search(layout, [private], damaged) is None:
+        raise RuntimeError("what arrived does not have the published checksums")
+    wanted = {*layout.sums, *([layout.archive] if layout.archive else [])}
+    for file in sorted(private.rglob("*")):
+        if file.is_file() and file.name in wanted:
+            target = cache / file.relative_to(private)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(target)
+
+
+def _unavailable(layout: Layout, cache: Path, looked_in: Sequence[Path], error: Exception) -> DataError:
+    names = ", ".join((layout.archive and [layout.archive]) or [f"{name}[.gz]" for name in layout.sums])
+    places = ", ".join(str(place) for place in looked_in)
+    return DataError(
+        f"{layout.name} is not on this machine and could not be downloaded: {' '.join(str(error).split())}",
+        where=layout.name,
+        expected=f"{names} in one of: {places or cache}",
+        received=f"{type(error).__name__} while downloading into {cache}",
+        remedy=f"Put the files into a folder and set {VARIABLE} to it (or data.root), or try again with a network. "
+        "fashion-mnist-mini and digits need no download.",
+    )
+
+
+@contextlib.contextmanager
+def _patience() -> Iterator[None]:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_TIMEOUT)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Holds a lock that goes with the process, however it ends."""
+    with path.open("a+b") as file:
+        if sys.platform == "win32":
+            import msvcrt
+
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

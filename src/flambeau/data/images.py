@@ -1,0 +1,379 @@
+"""Pictures: decoding whatever comes in, and fitting it to the size and channels that a network takes.
+
+These are the functions that training, prediction and serving share, so that a picture is the same tensor in each.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from flambeau.core import Column
+from flambeau.data.opening import (
+    DEFAULT_RULES,
+    ORIENTATION,
+    PictureRules,
+    check_size,
+    decoded_channels,
+    header_of,
+    open_picture,
+    opened,
+    printable,
+    quiet,
+    read_header,
+)
+from flambeau.errors import BadRows, DataError, FlambeauError
+
+Warn = Callable[[str], None]
+"""Takes a sentence about something that was read, but is not as it should be."""
+
+
+def decode(raw: Any, rules: PictureRules = DEFAULT_RULES, *, warn: Warn | None = None) -> Tensor:
+    """One picture as uint8 ``(C, H, W)`` with 1 or 3 channels, whatever form it comes in.
+
+    16-bit grey is rescaled, transparency is composited on the background, EXIF orientation is applied, and of several
+    frames the first is taken.
+
+    Args:
+        raw: A path, the bytes of a file, a picture of Pillow, a uint8 array ``(H, W)`` or ``(H, W, C)``, or a uint8
+            tensor ``(H, W)`` or ``(C, H, W)``.
+        rules: What is refused, and the background.
+        warn: Told of what was read although something is odd about it.
+
+    Raises:
+        DataError: It cannot be read, or the rules refuse it.
+
+    Example:
+        >>> decode(Image.new("RGB", (4, 2), "white")).shape
+        torch.Size([3, 2, 4])
+    """
+    with quiet():
+        return _decode(raw, rules, warn or _ignore)
+
+
+def probe(raw: Any, rules: PictureRules = DEFAULT_RULES) -> tuple[int, int, int]:
+    """Width, height and channels of a picture; of a file only the header is read, nothing is decoded.
+
+    Args:
+        raw: Whatever :func:`decode` takes.
+        rules: What is refused, and the background.
+
+    Raises:
+        DataError: It is not a picture, or the rules refuse its size.
+    """
+    if isinstance(raw, str | os.PathLike):
+        header = read_header(raw, rules)
+        return header.width, header.height, header.channels
+    if isinstance(raw, bytes | bytearray | memoryview):
+        with quiet(), open_picture(io.BytesIO(raw), "the given bytes", rules) as picture:
+            header = header_of(picture, rules)
+            return header.width, header.height, header.channels
+    channels, height, width = decode(raw, rules).shape
+    return width, height, channels
+
+
+def fit(pictures: Tensor, size: tuple[int, int], channels: int) -> Tensor:
+    """Pictures in the size and channels asked for: grey to RGB or back, then one antialiased resize.
+
+    Grey is made with the weights of ITU-R BT.601 in the integer arithmetic of Pillow's mode L. The resize is bilinear
+    and antialiased in float32, rounded to uint8. Pictures that fit already come back as they are. Each picture comes
+    out as it would alone.
+
+    Args:
+        pictures: uint8 ``(N, C, H, W)`` with 1 or 3 channels.
+        size: Height and width.
+        channels: 1 or 3.
+
+    Returns:
+        uint8 ``(N, channels, height, width)``.
+    """
+    if pictures.shape[1] != channels:
+        pictures = _grey(pictures) if channels == 1 else pictures.expand(-1, 3, -1, -1)
+    height, width = size
+    if pictures.shape[-2:] == (height, width):
+        return pictures
+    # One channel a picture has only one memory layout, so that the result does not depend on how many come together.
+    planes = pictures.reshape(-1, 1, pictures.shape[-2], pictures.shape[-1]).to(torch.float32)
+    planes = torch.nn.functional.interpolate(
+        planes, size=(height, width), mode="bilinear", align_corners=False, antialias=True
+    )
+    return planes.round().clamp(0, 255).to(torch.uint8).reshape(-1, channels, height, width)
+
+
+def _grey(pictures: Tensor) -> Tensor:
+    red, green, blue = pictures.to(torch.int32).unbind(1)
+    return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).to(torch.uint8).unsqueeze(1)
+
+
+def read_pictures(
+    rows: Column,
+    size: tuple[int, int],
+    channels: int,
+    rules: PictureRules = DEFAULT_RULES,
+    *,
+    warn: Warn | None = None,
+) -> Tensor:
+    """Every row decoded and fitted, uint8 ``(N, channels, height, width)``.
+
+    Reading many rows gives, bit for bit, what reading each alone gives.
+
+    Args:
+        rows: A uint8 tensor ``(N, C, H, W)`` or ``(N, H, W)``, or a list of whatever :func:`decode` takes.
+        size: Height and width.
+        channels: 1 or 3.
+        rules: What is refused, and the background.
+        warn: Told of what is odd, with the row's name.
+
+    Raises:
+        BadRows: Some rows cannot be read; it has the error of each.
+    """
+    if isinstance(rows, Tensor):
+        return _read_dense(rows, size, channels, rules)
+    out = torch.empty((len(rows), channels, *size), dtype=torch.uint8)
+    bad: dict[int, FlambeauError] = {}
+    for row, result in enumerate(_each(rows, rules, warn or _ignore)):
+        if isinstance(result, DataError):
+            bad[row] = result
+        else:
+            out[row] = fit(result.unsqueeze(0), size, channels)[0]
+    if bad:
+        raise BadRows(bad)
+    return out
+
+
+def decode_all(rows: Sequence[Any], rules: PictureRules = DEFAULT_RULES, *, warn: Warn | None = None) -> list[Tensor]:
+    """Every row decoded, each uint8 ``(C, H, W)`` in its own size.
+
+    Raises:
+        BadRows: Some rows cannot be read; it has the error of each.
+    """
+    results = list(_each(rows, rules, warn or _ignore))
+    bad: dict[int, FlambeauError] = {row: error for row, error in enumerate(results) if isinstance(error, DataError)}
+    if bad:
+        raise BadRows(bad)
+    return [picture for picture in results if isinstance(picture, Tensor)]
+
+
+def _each(rows: Sequence[Any], rules: PictureRules, warn: Warn) -> Iterator[Tensor | DataError]:
+    """Every row decoded, or the error of it, in order; on several threads, since Pillow lets others run meanwhile."""
+
+    def attempt(raw: Any) -> Tensor | DataError:
+        try:
+            return _decode(raw, rules, warn)
+        except DataError as error:
+            return error
+
+    workers = min(8, os.cpu_count() or 1)
+    with quiet(), ThreadPoolExecutor(workers) as pool:
+        # A few at a time, since decoded pictures can be large.
+        for start in range(0, len(rows), 8 * workers):
+            yield from pool.map(attempt, rows[start : start + 8 * workers])
+
+
+def _read_dense(rows: Tensor, size: tuple[int, int], channels: int, rules: PictureRules) -> Tensor:
+    rows = rows.unsqueeze(1) if rows.dim() == 3 else rows
+    if rows.dtype != torch.uint8 or rows.dim() != 4 or rows.shape[1] not in (1, 3):
+        raise DataError(
+            "This tensor does not hold pictures.",
+            expected="uint8 of shape (N, C, H, W) with 1 or 3 channels, or (N, H, W)",
+            received=f"{_dtype(rows)} of shape {tuple(rows.shape)}",
+        )
+    check_size(rows.shape[3], rows.shape[2], rules)
+    if rows.shape[1] == channels and rows.shape[2:] == size:
+        return rows
+    return (
+        torch.cat([fit(part, size, channels) for part in torch.split(rows, 1024)])
+        if len(rows)
+        else rows.new_empty((0, channels, *size))
+    )
+
+
+def channel_statistics(pictures: Tensor) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel over all pixels, in units of [0, 1]; exact, from a histogram.
+
+    Args:
+        pictures: uint8 ``(N, C, H, W)``.
+
+    Example:
+        >>> channel_statistics(torch.tensor([[[[0, 255]]]], dtype=torch.uint8))
+        ([0.5], [0.5])
+    """
+    return statistics_of(channel_counts(pictures))
+
+
+def channel_counts(pictures: Tensor) -> Tensor:
+    """How often each value occurs in each channel: uint8 ``(N, C, H, W)`` to int64 ``(C, 256)``; these add up."""
+    counts = torch.zeros((pictures.shape[1], 256), dtype=torch.int64)
+    for channel in range(pictures.shape[1]):
+        for part in torch.split(pictures[:, channel], 4096):
+            counts[channel] += torch.bincount(part.reshape(-1), minlength=256).cpu()
+    return counts
+
+
+def statistics_of(counts: Tensor) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel, in units of [0, 1], from the counts of its values."""
+    values = torch.arange(256, dtype=torch.float64) / 255
+    share = counts.double() / counts.sum(1, keepdim=True).clamp(min=1)
+    mean = (share * values).sum(1, keepdim=True)
+    return mean[:, 0].tolist(), (share * (values - mean) ** 2).sum(1).sqrt().tolist()
+
+
+def _decode(raw: Any, rules: PictureRules, warn: Warn) -> Tensor:
+    if isinstance(raw, Tensor):
+        return _from_tensor(raw, rules)
+    if isinstance(raw, np.ndarray):
+        return _from_array(raw, rules)
+    if isinstance(raw, Image.Image):
+        check_size(*raw.size, rules, where="picture")
+        return _pixels(raw, rules, "picture")
+    if isinstance(raw, bytes | bytearray | memoryview):
+        return _from_file(io.BytesIO(raw), "the given bytes", rules, warn)
+    if isinstance(raw, str | os.PathLike):
+        with opened(raw) as file:
+            return _from_file(file, raw, rules, warn)
+    raise DataError(
+        "This is not a picture.",
+        expected="a path, bytes, a picture of Pillow, a uint8 array or a uint8 tensor",
+        received=type(raw).__name__,
+    )
+
+
+def _from_file(file: BinaryIO, where: Any, rules: PictureRules, warn: Warn) -> Tensor:
+    with open_picture(file, where, rules) as picture:
+        if getattr(picture, "is_animated", False):
+            warn(f"{os.fspath(where)}: The file has several frames; the first was taken.")
+        try:
+            picture.load()
+        except Exception as error:
+            repaired = _without_end_marker(file, rules) if picture.format == "JPEG" else None
+            if repaired is None:
+                raise DataError(
+                    "The picture is damaged or cut short; its header can be read, its pixels cannot.",
+                    where=printable(where),
+                    received=" ".join(str(error).split()) or type(error).__name__,
+                    remedy="Replace or remove the file, or leave such files out with --on-bad skip.",
+                ) from error
+            warn(f"{printable(where)}: The JPEG has no end marker; its pixels are complete.")
+            return _pixels(repaired, rules, where)
+        return _pixels(picture, rules, where)
+
+
+def _without_end_marker(file: BinaryIO, rules: PictureRules) -> Image.Image | None:
+    """The picture of a JPEG that lacks nothing but its end marker, or None when pixels are missing too.
+
+    It is decoded twice, with different data before the marker that is put in: where pixels are missing, the two differ.
+    """
+    file.seek(0)
+    content = file.read()
+    pictures = []
+    for filling in (b"", b"\x5a\xc3\x3c\x96" * 64):
+        picture = Image.open(io.BytesIO(content + filling + b"\xff\xd9"), formats=["JPEG"])
+        try:
+            picture.load()
+        except Exception:
+            return None
+        pictures.append(picture)
+    return pictures[0] if pictures[0].tobytes() == pictures[1].tobytes() else None
+
+
+def _pixels(picture: Image.Image, rules: PictureRules, where: Any) -> Tensor:
+    """The pixels of a loaded picture in any mode of Pillow, upright, uint8 ``(C, H, W)``."""
+    if picture.getexif().get(ORIENTATION, 1) != 1:
+        picture = ImageOps.exif_transpose(picture)
+    mode = picture.mode
+    if mode.startswith("I"):
+        return _from_wide(picture, where)
+    if mode == "F":
+        raise DataError(
+            "The picture holds floating-point values, whose range is not known.",
+            where=printable(where),
+            expected="8 or 16 bits a channel",
+            remedy="Save it with 8 or 16 bits a channel.",
+        )
+    if mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in picture.info:
+        return _composited(picture, rules)
+    if mode not in {"L", "RGB"}:
+        picture = picture.convert("L" if mode == "1" else "RGB")
+    return _planes(np.asarray(picture))
+
+
+def _from_wide(picture: Image.Image, where: Any) -> Tensor:
+    values = np.asarray(picture).astype(np.int64)
+    if values.size and (values.min() < 0 or values.max() > 65535):
+        raise DataError(
+            "The picture holds 32-bit values beyond the range of 16 bits.",
+            where=printable(where),
+            expected="values from 0 to 65535",
+            received=f"values from {values.min()} to {values.max()}",
+            remedy="Save it with 8 or 16 bits a channel.",
+        )
+    return _planes(((values * 255 + 32767) // 65535).astype(np.uint8))
+
+
+def _composited(picture: Image.Image, rules: PictureRules) -> Tensor:
+    grey = decoded_channels(picture, rules) == 1
+    values = np.asarray(picture.convert("LA" if grey else "RGBA")).astype(np.int32)
+    background = np.array(rules.background[:1] if grey else rules.background, dtype=np.int32)
+    colour, alpha = values[..., :-1], values[..., -1:]
+    return _planes(((colour * alpha + background * (255 - alpha) + 127) // 255).astype(np.uint8))
+
+
+def _planes(array: NDArray[np.uint8]) -> Tensor:
+    array = array[:, :, None] if array.ndim == 2 else array
+    return torch.from_numpy(np.array(array.transpose(2, 0, 1), order="C"))
+
+
+def _from_array(array: NDArray[Any], rules: PictureRules) -> Tensor:
+    shape_fits = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))
+    if array.dtype != np.uint8 or not shape_fits:
+        raise DataError(
+            "This array is not a picture.",
+            expected="uint8 of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)",
+            received=f"{array.dtype} of shape {array.shape}",
+            remedy=_remedy(array.dtype != np.uint8, array.ndim == 3 and array.shape[0] in (1, 3, 4), "array"),
+        )
+    check_size(array.shape[1], array.shape[0], rules, where="array")
+    if array.ndim == 3 and array.shape[2] == 4:
+        return _composited(Image.fromarray(np.ascontiguousarray(array)), rules)
+    return _planes(array)
+
+
+def _from_tensor(tensor: Tensor, rules: PictureRules) -> Tensor:
+    shape_fits = tensor.dim() == 2 or (tensor.dim() == 3 and tensor.shape[0] in (1, 3))
+    if tensor.dtype != torch.uint8 or not shape_fits:
+        raise DataError(
+            "This tensor is not a picture.",
+            expected="uint8 of shape (H, W), (1, H, W) or (3, H, W)",
+            received=f"{_dtype(tensor)} of shape {tuple(tensor.shape)}",
+            remedy=_remedy(tensor.dtype != torch.uint8, tensor.dim() == 3 and tensor.shape[2] in (1, 3), "tensor"),
+        )
+    tensor = tensor.detach().cpu()
+    tensor = tensor.unsqueeze(0) if tensor.dim() == 2 else tensor
+    check_size(tensor.shape[2], tensor.shape[1], rules, where="tensor")
+    return tensor.contiguous()
+
+
+def _remedy(wrong_type: bool, turned: bool, what: str) -> str:
+    if wrong_type:
+        return "Give whole numbers from 0 to 255; for values from 0 to 1, multiply by 255, round and cast to uint8."
+    if turned:
+        order = "(H, W, C)" if what == "array" else "(C, H, W)"
+        return f"The channels seem to be in the wrong place: bring the {what} into the order {order}."
+    return f"Give one picture, as a two- or three-dimensional {what}."
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _ignore(sentence: str) -> None:
+    return None

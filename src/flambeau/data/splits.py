@@ -1,0 +1,231 @@
+"""Sets a test part and a validation part aside: by class, by seed, and with identical pictures kept together.
+
+Which rows go where depends on their content and the seed alone, not on their order, their names or the machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from flambeau.core import Dataset, Split
+from flambeau.data.hashing import key, keys, row_hashes
+from flambeau.errors import DataError
+
+if TYPE_CHECKING:
+    from flambeau.recipe import Data
+
+GROUP = "group"
+"""The column of content hashes that a source may supply; rows with the same value stay together."""
+
+MOST_VALIDATION = 5000
+"""Rows beyond which an automatic validation split does not grow: its accuracy is then known to about 1 %."""
+
+_SHOWN = 20
+
+
+def with_test_and_validation(dataset: Dataset, data: Data) -> Dataset:
+    """The data set with its ``test`` and ``val`` splits made where the recipe asks for them.
+
+    Args:
+        dataset: At least a ``train`` split, with an int64 column ``label``.
+        data: ``test`` (a fraction), ``validation``, ``split_seed``.
+
+    Returns:
+        The data set without its ``group`` columns. ``info`` has notes that say what was done, ``validation`` (where
+        the validation rows come from: ``none``, ``test``, ``source`` or ``train``) and ``duplicates``.
+
+    Raises:
+        DataError: A class has too few rows to be divided, or the recipe's wish does not suit the data.
+    """
+    splits = dict(dataset.splits)
+    if "train" not in splits:
+        raise DataError("The data has no training split.", where=dataset.name, received=", ".join(splits) or "nothing")
+    classes: Sequence[str] = dataset.info.get("classes", ())
+    notes: list[str] = []
+    splits = {name: with_groups(split) for name, split in splits.items()}
+    found = dataset.info.get("duplicates")
+    duplicates: list[str] = leaks(splits) if found is None else list(found)
+    if found is None and duplicates:
+        notes.append(leak_note(splits))
+    if "test" not in splits:
+        splits["train"], splits["test"] = divide(splits["train"], data.test, key(data.split_seed, 1), classes)
+        notes.append(
+            f"The data has no test split: {len(splits['test']):,} rows ({data.test:.0%}) were set aside as one, "
+            "class by class, with identical pictures kept together."
+        )
+    splits, origin, note = _with_validation(splits, data, classes, dataset.name)
+    info = {
+        **dataset.info,
+        "notes": [*dataset.info.get("notes", ()), *notes, note],
+        "validation": origin,
+        "duplicates": duplicates,
+    }
+    # The same rows serve as two splits when validation is on test; they stay one object, to be read once.
+    bare = {id(split): without_groups(split) for split in splits.values()}
+    return Dataset(dataset.name, {name: bare[id(split)] for name, split in splits.items()}, info, dataset.hash)
+
+
+def _with_validation(
+    splits: dict[str, Split], data: Data, classes: Sequence[str], name: str
+) -> tuple[dict[str, Split], str, str]:
+    wish = data.validation
+    own = splits.get("val")
+    rest = {title: split for title, split in splits.items() if title != "val"}
+    unused = "" if own is None else " The validation split that the data comes with is not used."
+    if wish == "none":
+        return rest, "none", "There is no validation split, as the recipe asks: the last state is kept." + unused
+    if wish == "test":
+        note = (
+            "The test split serves as the validation split too, as the recipe asks: the best state was chosen by the "
+            "very scores that are reported, so they flatter it." + unused
+        )
+        return {**rest, "val": rest["test"]}, "test", note
+    if own is not None:
+        if wish != "auto":
+            raise DataError(
+                f"The data has a validation split of its own ({len(own):,} rows), and the recipe asks for another.",
+                where=name,
+                received=f"data.validation = {wish}",
+                remedy="Leave data.validation at auto to use the data's own.",
+            )
+        return splits, "source", f"Validation uses the {len(own):,} rows that the data comes with for it."
+    fraction = min(0.2, MOST_VALIDATION / max(1, len(rest["train"]))) if wish == "auto" else float(wish)
+    train, val = divide(rest["train"], fraction, key(data.split_seed, 2), classes)
+    note = (
+        f"{len(val):,} rows of the training split were set aside for validation, class by class, with identical "
+        f"pictures kept together; {len(train):,} are left for training."
+    )
+    return {**rest, "train": train, "val": val}, "train", note
+
+
+def divide(split: Split, fraction: float, seed: int, classes: Sequence[str] = ()) -> tuple[Split, Split]:
+    """A split in two: what stays, and a fraction of every class that is set aside; both in their old order.
+
+    Args:
+        split: Has a column ``label``, int64; rows with the same ``group`` stay together.
+        fraction: Of the rows, between 0 and 1.
+        seed: Decides which.
+        classes: Their names, for messages.
+
+    Raises:
+        DataError: A class has fewer than three rows, or would have none left.
+    """
+    labels, groups = split["label"], split[GROUP]
+    if not isinstance(labels, Tensor) or not isinstance(groups, Tensor):
+        raise DataError("Rows can only be divided by a column of labels that is a tensor.")
+    counts = torch.bincount(labels, minlength=len(classes))
+    scarce = [number for number, count in enumerate(counts.tolist()) if 0 < count < 3]
+    if scarce:
+        names = [f"{_class_name(classes, number)} ({counts[number]})" for number in scarce]
+        raise DataError(
+            f"Too few rows to set some aside in {len(names)} of the classes: {', '.join(names[:_SHOWN])}.",
+            expected="at least 3 rows a class",
+            remedy="Add pictures of these classes, remove the classes, or lay the data out in train, val and test.",
+        )
+    aside = torch.zeros(len(labels), dtype=torch.bool)
+    unique, inverse = torch.unique(groups, return_inverse=True)
+    places = torch.argsort(keys(seed, unique))
+    rank = torch.empty_like(places)
+    rank[places] = torch.arange(len(places))
+    # A picture that occurs in several classes belongs, for this purpose, to the first of them.
+    owner = torch.full((len(unique),), torch.iinfo(torch.int64).max).scatter_reduce(0, inverse, labels, "amin")
+    home = owner[inverse]
+    targets = _targets(torch.bincount(home, minlength=len(counts)), fraction)
+    for number, target in enumerate(targets.tolist()):
+        rows = (home == number).nonzero().flatten()
+        rows = rows[torch.argsort(rank[inverse[rows]], stable=True)]
+        aside[_whole_groups(rows, inverse[rows], target)] = True
+    if bool(torch.bincount(labels[~aside], minlength=len(counts)).lt(counts.clamp(max=1)).any()) or not aside.any():
+        raise DataError(
+            "Setting rows aside would leave a class without any, since most of its pictures are identical.",
+            remedy="Remove copies, or lay the data out in train, val and test.",
+        )
+    return split.take((~aside).nonzero().flatten()), split.take(aside.nonzero().flatten())
+
+
+def _class_name(classes: Sequence[str], number: int) -> str:
+    return classes[number] if number < len(classes) else str(number)
+
+
+def _targets(counts: Tensor, fraction: float) -> Tensor:
+    """Rows to set aside of each class: the fraction in all, at least one of each class, by largest remainders."""
+    exact = counts.double() * fraction
+    targets = exact.floor().long()
+    spare = int((counts.sum() * fraction).round()) - int(targets.sum())
+    for number in torch.argsort(exact - targets, descending=True, stable=True)[: max(0, spare)].tolist():
+        targets[number] += 1
+    return torch.minimum(targets.clamp(min=1), (counts - 1).clamp(min=0))
+
+
+def _whole_groups(rows: Tensor, groups: Tensor, target: int) -> Tensor:
+    """The first rows up to a target, in which rows of one group are neighbours and are taken whole or not at all."""
+    taken: list[Tensor] = []
+    total = 0
+    _, sizes = torch.unique_consecutive(groups, return_counts=True)
+    for part in torch.split(rows, sizes.tolist()):
+        if total + len(part) <= target:
+            taken.append(part)
+            total += len(part)
+        if total == target:
+            break
+    return torch.cat(taken) if taken else rows[:0]
+
+
+def with_groups(split: Split) -> Split:
+    """The split with a column of content hashes, unless it has one."""
+    if GROUP in split.columns:
+        return split
+    content = next(column for name, column in split.columns.items() if name != "label")
+    return split.with_columns(**{GROUP: row_hashes(content)})
+
+
+def without_groups(split: Split) -> Split:
+    """The split without its column of content hashes."""
+    return Split({name: column for name, column in split.columns.items() if name != GROUP})
+
+
+def leaks(splits: Mapping[str, Split]) -> list[str]:
+    """Rows of other splits whose content is in the training split too, as ``test row 3 = train row 17``: the first 20.
+
+    Rows that are paths of files are named by these.
+    """
+    rows = _leaked(splits)
+    return [f"{_row_name(splits, name, row)} = {_row_name(splits, 'train', twin)}" for name, row, twin in rows[:_SHOWN]]
+
+
+def leak_note(splits: Mapping[str, Split]) -> str:
+    """A sentence that counts the rows of :func:`leaks`, or an empty text."""
+    rows = _leaked(splits)
+    if not rows:
+        return ""
+    counts = {name: sum(found == name for found, _, _ in rows) for name in splits if name != "train"}
+    told = " and ".join(f"{count:,} of {name}" for name, count in counts.items() if count)
+    return f"The same pictures are in several splits: {told} are in train too, which flatters their scores."
+
+
+def _leaked(splits: Mapping[str, Split]) -> list[tuple[str, int, int]]:
+    train = splits["train"][GROUP]
+    if not isinstance(train, Tensor) or len(train) == 0:
+        return []
+    ordered, order = train.sort(stable=True)
+    rows = []
+    for name, split in splits.items():
+        groups = split[GROUP]
+        if name == "train" or split is splits["train"] or not isinstance(groups, Tensor):
+            continue
+        places = torch.searchsorted(ordered, groups).clamp(max=len(ordered) - 1)
+        same = (ordered[places] == groups).nonzero().flatten()
+        rows += [(name, row, int(order[places[row]])) for row in same.tolist()]
+    return rows
+
+
+def _row_name(splits: Mapping[str, Split], name: str, row: int) -> str:
+    for column in splits[name].columns.values():
+        value: Any = column[row] if isinstance(column, list) else None
+        if value is not None and hasattr(value, "__fspath__"):
+            return str(value)
+    return f"{name} row {row}"

@@ -1,0 +1,79 @@
+"""Measuring: a model's outputs and scores over a split, without touching what training depends on."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from flambeau.core import Batch, Evaluation, Metrics, State
+
+Predict = Callable[[nn.Module, Batch], dict[str, Tensor]]
+
+
+def evaluating(
+    model: nn.Module, batches: Iterable[Batch], predict: Predict, metrics: Metrics, keep: Collection[str] = ()
+) -> Generator[int, None, Evaluation]:
+    """Evaluates step by step: yields the number of batches done, returns the :class:`Evaluation`."""
+    parameter = next(model.parameters(), None)
+    sums = metrics.start(torch.device("cpu") if parameter is None else parameter.device)
+    kept: dict[str, list[Tensor]] = {name: [] for name in keep}
+    with evaluation_mode(model):
+        for number, batch in enumerate(batches, start=1):
+            with torch.inference_mode():
+                outputs = predict(model, batch)
+                metrics.add(sums, outputs, batch)
+            for name, tensors in kept.items():
+                tensors.append((outputs | dict(batch))[name].cpu())
+            yield number
+    on_cpu = {name: value.cpu() for name, value in sums.items()}
+    return Evaluation(metrics.result(on_cpu), on_cpu, {name: torch.cat(tensors) for name, tensors in kept.items()})
+
+
+def evaluate(
+    model: nn.Module, batches: Iterable[Batch], predict: Predict, metrics: Metrics, keep: Collection[str] = ()
+) -> Evaluation:
+    """Scores a model over batches.
+
+    Args:
+        model: Is put into evaluation mode for the pass, and back.
+        batches: On the model's device.
+        predict: The task's.
+        metrics: The task's.
+        keep: Names of outputs (or of the batch's tensors) to keep for every row.
+    """
+    steps = evaluating(model, batches, predict, metrics, keep)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            evaluation: Evaluation = stop.value
+            return evaluation
+
+
+@contextlib.contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the ``with`` block; afterwards every module is in the mode it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextlib.contextmanager
+def averaged_weights(state: State) -> Iterator[None]:
+    """The averaged weights in the model inside the ``with`` block, when the state has any."""
+    if state.ema is None:
+        yield
+        return
+    current = {name: value.clone() for name, value in state.model.state_dict().items()}
+    state.model.load_state_dict(state.ema)
+    try:
+        yield
+    finally:
+        state.model.load_state_dict(current)

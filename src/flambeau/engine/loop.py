@@ -1,0 +1,163 @@
+"""The one training loop. It knows batches, phases and scores, and nothing of what they are about."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from flambeau.core import Metrics, Record, Scores, State, Stream
+from flambeau.engine.evaluate import averaged_weights
+from flambeau.engine.update import Rules, Update, update
+from flambeau.errors import TrainingError
+
+Validate = Callable[[nn.Module], Generator[int, None, Scores]]
+"""Scores a model on the validation split; yields after each batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What :func:`train` carries out.
+
+    Attributes:
+        stream: The training batches.
+        epochs: The epoch to stop before, counted from 0 over the whole life of the run.
+        rules: How one update is done.
+        metrics: Which score selects, and in which direction.
+        validate: Scores the model after each epoch; None goes without.
+        log_every: Batches between two logged steps; the count starts anew with each epoch.
+        log_first: Logs the first batch of each such group instead of the last.
+        patience: Validations without improvement after which training stops.
+        careful: Looks at every gradient, to find the batch that spoils one.
+    """
+
+    stream: Stream
+    epochs: int
+    rules: Rules
+    metrics: Metrics
+    validate: Validate | None = None
+    log_every: int = 100
+    log_first: bool = False
+    patience: int | None = None
+    careful: bool = False
+
+
+def train(state: State, plan: Plan) -> Iterator[Record]:
+    """Trains from wherever the state stands to the end of the plan, and tells of every step.
+
+    Whoever iterates may stop at any record: the state is whole between two of them, and training goes on from it as
+    if nothing had happened. Observers watch records and state; they change neither.
+
+    Args:
+        state: Changed in place.
+        plan: What to do.
+
+    Yields:
+        A record before each epoch, after each step, after each batch of validation, and after each epoch.
+
+    Raises:
+        TrainingError: A loss is not finite.
+    """
+    while state.epoch < plan.epochs and not out_of_patience(state, plan):
+        if state.batch == 0:
+            yield Record("epoch-start", state.step, state.epoch, 0)
+        state.model.train()
+        for batch in plan.stream.epoch(state.epoch, state.batch):
+            logged = log_due(state.batch, plan)
+            done = update(state, batch, plan.rules, measure_gradient=logged or plan.careful)
+            loss = _count(state, done)
+            values = _log(state, done, loss) if logged else {}
+            yield Record("step", state.step, state.epoch, state.batch, values, loss)
+        yield from _end_epoch(state, plan)
+
+
+def out_of_patience(state: State, plan: Plan) -> bool:
+    """Whether validation has not improved for as many epochs as the plan allows."""
+    return plan.patience is not None and state.stale >= plan.patience
+
+
+def log_due(batch: int, plan: Plan) -> bool:
+    """Whether the batch of this number, from 0, is logged."""
+    return batch % plan.log_every == (0 if plan.log_first else plan.log_every - 1)
+
+
+def _end_epoch(state: State, plan: Plan) -> Iterator[Record]:
+    """Validates, notes the best, and moves on to the next epoch."""
+    scores: Scores = {}
+    if plan.validate is not None:
+        with averaged_weights(state):
+            validation = plan.validate(state.model)
+            while True:
+                try:
+                    number = next(validation)
+                except StopIteration as stop:
+                    scores = stop.value
+                    break
+                yield Record("validate", state.step, state.epoch, number)
+    batches = max(1.0, _number(state.meters, "epoch/batches"))
+    values = {"train/loss": _number(state.meters, "epoch/loss") / batches}
+    values |= {f"val/{name}": score for name, score in scores.items()}
+    _require_finite(values["train/loss"], state)
+    best = bool(scores) and plan.metrics.better(scores[plan.metrics.select], state.best)
+    if best:
+        state.best, state.best_step, state.stale = scores[plan.metrics.select], state.step, 0
+    elif scores:
+        state.stale += 1
+    state.scores = scores
+    ended, state.epoch, state.batch = state.epoch, state.epoch + 1, 0
+    state.meters.clear()
+    yield Record("epoch", state.step, ended, plan.stream.length, values, best=best)
+
+
+def _count(state: State, done: Update) -> float | Tensor:
+    """Adds the losses of an update to the meters; returns the first phase's loss."""
+    first: float | Tensor = math.nan
+    for number, (name, mean) in enumerate(done.losses.items()):
+        value: float | Tensor = mean.item() if mean.device.type == "cpu" else mean.to(torch.float64)
+        if number == 0:
+            first = value
+            _add(state, "epoch/loss", value)
+            _add(state, "epoch/batches", 1.0)
+        _add(state, f"window/{name}", value)
+    _add(state, "window/batches", 1.0)
+    if isinstance(first, float):
+        _require_finite(first, state)
+    return first
+
+
+def _log(state: State, done: Update, loss: float | Tensor) -> dict[str, float]:
+    """The values of a logged step: this batch's loss, the means since the last one, the rate, the gradient norm."""
+    batches = _number(state.meters, "window/batches")
+    means = {
+        name.removeprefix("window/"): _number(state.meters, name) / batches
+        for name in state.meters
+        if name.startswith("window/") and name != "window/batches"
+    }
+    first = state.phases[0].name
+    group = state.optimizers[first].param_groups[0]
+    values = {"loss": float(loss), "mean_loss": means.pop(first, math.nan), "lr": float(group["lr"])}
+    _require_finite(values["mean_loss"], state)
+    if done.gradient_norm is not None:
+        values["gradient_norm"] = float(done.gradient_norm)
+    for name in [name for name in state.meters if name.startswith("window/")]:
+        del state.meters[name]
+    return values | means
+
+
+def _add(state: State, name: str, value: float | Tensor) -> None:
+    state.meters[name] = state.meters.get(name, 0.0) + value
+
+
+def _number(meters: dict[str, float | Tensor], name: str) -> float:
+    return float(meters.get(name, 0.0))
+
+
+def _require_finite(loss: float, state: State) -> None:
+    if not math.isfinite(loss):
+        raise TrainingError(
+            f"The loss is {loss} at step {state.step} (epoch {state.epoch + 1}, batch {state.batch}).",
+            remedy="Lower optimizer.lr, or set train.clip = 1.0; the last checkpoint is intact.",
+        )

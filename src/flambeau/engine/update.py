@@ -1,0 +1,134 @@
+"""One step of training: the last three hops of a batch, from the loss to the changed weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from flambeau.core import Batch, Loss, Phase, State
+from flambeau.engine.schedule import Schedule
+from flambeau.errors import TrainingError
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What :func:`update` follows.
+
+    Attributes:
+        schedule: The learning rate's factor at a step.
+        accumulate: Micro-batches that a batch is cut into; the gradient is that of the whole batch.
+        clip: The largest gradient norm.
+        ema: The decay of the averaged weights.
+    """
+
+    schedule: Schedule
+    accumulate: int = 1
+    clip: float | None = None
+    ema: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What an update was: mean losses by phase (and by named part), and the gradient norm where it was taken."""
+
+    losses: Mapping[str, Tensor]
+    gradient_norm: Tensor | None
+
+
+def update(state: State, batch: Batch, rules: Rules, *, measure_gradient: bool = False) -> Update:
+    """Does one step of every phase that is due, and counts it.
+
+    The loss is divided when it goes backward, by a count that is known before the forward pass. So the gradient is
+    that of the mean loss bit for bit, and stays so when the batch is cut into micro-batches of unequal counts.
+
+    Args:
+        state: Is changed in place; its model must be in training mode.
+        batch: On the model's device.
+        rules: Schedule, accumulation, clipping, averaging.
+        measure_gradient: Takes the gradient norm also where nothing is clipped.
+
+    Raises:
+        TrainingError: The gradient norm was taken and is not finite (on the CPU, where looking costs nothing).
+    """
+    rate = rules.schedule(state.step)
+    losses: dict[str, Tensor] = {}
+    norm = None
+    for phase in state.phases:
+        if state.step % phase.every:
+            continue
+        optimizer = state.optimizers[phase.name]
+        if len(state.phases) > 1:
+            train_only(state.model, phase)
+        optimizer.zero_grad(set_to_none=True)
+        losses.update(_backward(state.model, phase, batch, rules.accumulate))
+        if rules.clip is not None or measure_gradient:
+            norm = _gradient_norm(optimizer, rules.clip)
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * rate
+        optimizer.step()
+    if state.ema is not None and rules.ema is not None:
+        # Early on a long memory would mostly remember the random start, so the memory grows with the run.
+        _average(state.ema, state.model, min(rules.ema, (1 + state.step) / (10 + state.step)))
+    state.step += 1
+    state.batch += 1
+    return Update(losses, norm)
+
+
+def _backward(model: nn.Module, phase: Phase, batch: Batch, accumulate: int) -> dict[str, Tensor]:
+    parts = [batch] if accumulate == 1 else micro_batches(batch, accumulate)
+    count = sum(phase.count(part) for part in parts)
+    losses: dict[str, Tensor] = {}
+    for part in parts:
+        loss = phase.loss(model, part)
+        if not loss.additive and len(parts) > 1:
+            raise TrainingError(
+                f"The loss of phase {phase.name!r} does not add up over micro-batches, so it cannot be accumulated.",
+                remedy="Set train.accumulate = 1.",
+            )
+        loss.total.backward(gradient=loss.total.new_tensor(1 / count))  # type: ignore[no-untyped-call]
+        for name, value in _named(phase, loss):
+            mean = value.detach() / count
+            losses[name] = losses[name] + mean if name in losses else mean
+    return losses
+
+
+def _named(phase: Phase, loss: Loss) -> list[tuple[str, Tensor]]:
+    return [(phase.name, loss.total), *((f"{phase.name}/{part}", value) for part, value in loss.parts.items())]
+
+
+def micro_batches(batch: Batch, parts: int) -> list[Batch]:
+    """A batch cut along its first dimension into so many parts (fewer when it has fewer rows)."""
+    rows = min(len(tensor) for tensor in batch.values())
+    pieces = {name: tensor.tensor_split(min(parts, rows)) for name, tensor in batch.items()}
+    return [dict(zip(pieces, values, strict=True)) for values in zip(*pieces.values(), strict=True)]
+
+
+def train_only(model: nn.Module, phase: Phase) -> None:
+    """Switches gradients on for the parameters of a phase and off for all others."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(phase.trains(name))
+
+
+def _gradient_norm(optimizer: torch.optim.Optimizer, clip: float | None) -> Tensor:
+    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    norm = torch.nn.utils.clip_grad_norm_(parameters, math.inf if clip is None else clip)
+    if norm.device.type == "cpu" and not math.isfinite(norm.item()):
+        raise TrainingError(
+            f"The gradient's norm is {norm.item()}.",
+            remedy="Lower optimizer.lr, or set train.clip = 1.0; the last checkpoint is intact.",
+        )
+    return norm
+
+
+@torch.no_grad()
+def _average(average: dict[str, Tensor], model: nn.Module, decay: float) -> None:
+    """Moves the averaged weights towards the current ones; counters and the like are copied."""
+    for name, value in model.state_dict().items():
+        if value.is_floating_point():
+            average[name].lerp_(value, 1 - decay)
+        else:
+            average[name].copy_(value)

@@ -1,0 +1,1 @@
+"""How predictions are scored: counting metrics that add up over batches, tables with intervals, and calibration."""

@@ -1,0 +1,93 @@
+"""Fully connected networks: a picture as one long row of pixels, then linear layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+from torch import nn
+
+from flambeau.core import Facts
+from flambeau.errors import ModelError, did_you_mean
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "leaky-relu": nn.LeakyReLU,
+    "relu": nn.ReLU,
+    "sigmoid": nn.Sigmoid,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+}
+
+
+def mlp(
+    facts: Facts,
+    *,
+    widths: Sequence[int] = (512, 512),
+    activation: str = "relu",
+    dropout: float = 0.0,
+    final_relu: bool = False,
+    log_softmax: bool = False,
+) -> nn.Module:
+    """A multi-layer perceptron as one ``nn.Sequential``: flatten, then linear layers with activations between them.
+
+    The layers are made in order and keep PyTorch's default initialisation, so that under one ``torch.manual_seed`` the
+    weights equal those of the same network written by hand.
+
+    Args:
+        facts: ``classes``, ``size`` ``[height, width]`` in pixels, ``channels``.
+        widths: Features of each hidden layer; an empty list gives a linear classifier.
+        activation: One of ``elu``, ``gelu``, ``leaky-relu``, ``relu``, ``sigmoid``, ``silu``, ``tanh``.
+        dropout: The probability with which a hidden feature is dropped; 0 adds no layer.
+        final_relu: Puts a ReLU after the last layer. That is a mistake which one tutorial makes (a class whose score
+            is below zero gets no gradient); it is here to be reproduced.
+        log_softmax: Puts a log-softmax at the end, for the loss ``nll``.
+
+    Returns:
+        A network from float32 ``(N, C, H, W)`` to logits ``(N, K)`` (log-probabilities with ``log_softmax``).
+
+    Raises:
+        ModelError: When an argument is out of range.
+
+    Example:
+        >>> import torch
+        >>> network = mlp({"classes": ["cat", "dog"], "size": [28, 28], "channels": 1}, widths=[64])
+        >>> network(torch.zeros(5, 1, 28, 28)).shape
+        torch.Size([5, 2])
+    """
+    _check(widths, activation, dropout)
+    features = facts["channels"] * prod(facts["size"])
+    layers: list[nn.Module] = [nn.Flatten()]
+    for width in widths:
+        layers += [nn.Linear(features, width), ACTIVATIONS[activation]()]
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+        features = width
+    layers.append(nn.Linear(features, len(facts["classes"])))
+    if final_relu:
+        layers.append(nn.ReLU())
+    if log_softmax:
+        layers.append(nn.LogSoftmax(dim=1))
+    return nn.Sequential(*layers)
+
+
+def _check(widths: object, activation: str, dropout: float) -> None:
+    listed = isinstance(widths, Sequence) and not isinstance(widths, str)
+    if not listed or not all(isinstance(width, int) and width >= 1 for width in widths):
+        raise ModelError(
+            "A hidden layer needs at least one feature.",
+            where="model.widths",
+            expected="a list of whole numbers from 1 on",
+            received=repr(widths),
+        )
+    if activation not in ACTIVATIONS:
+        raise ModelError(
+            f"The activation {activation!r} is not known.",
+            where="model.activation",
+            remedy=did_you_mean(activation, ACTIVATIONS),
+        )
+    if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+        raise ModelError(
+            "The dropout probability is out of range.", where="model.dropout", expected="0 <= p < 1", received=dropout
+        )

@@ -1,0 +1,1 @@
+"""The named recipes, as TOML files beside this one."""

@@ -1,0 +1,90 @@
+"""What follows training: the best state is selected, calibrated, tested once, saved and reported."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from flambeau import files
+from flambeau.core import Evaluation, Outcome, Scores, State
+from flambeau.engine import checkpoint
+from flambeau.engine.evaluate import evaluate
+from flambeau.model import Model, describe
+from flambeau.run import MODEL, REPORT, Run
+from flambeau.workflow.job import Job, data_record
+from flambeau.workflow.reporting import render_report
+
+
+def finish(run: Run, job: Job, state: State, clock_offset: float) -> Run:
+    """Finishes a run whose training is done; repeated from the start when it was interrupted.
+
+    Args:
+        run: Its folder.
+        job: Data, task, device.
+        state: As training left it; afterwards it holds the selected weights.
+        clock_offset: What to add to the clock to get the seconds that the run has taken.
+    """
+    epochs = state.epoch
+    chosen = select(run, job, state)
+    calibration: dict[str, float] = {}
+    scores: Scores = {}
+    if validates_apart(job):
+        with job.timed("validate"):
+            validated = measure(job, state, "val")
+            if job.task.calibrate is not None:
+                calibration = job.task.calibrate(state.model, validated.outputs)
+        scores |= {f"val/{name}": value for name, value in validated.scores.items()}
+    with job.timed("test"):
+        tested = measure(job, state, "test")
+    scores |= {f"test/{name}": value for name, value in tested.scores.items()}
+    Model(state.model, job.task, job.facts, _described(run, job, scores, calibration)).save(run.path / MODEL)
+    outcome = Outcome(job.facts, job.dataset, "test", tested, calibration)
+    found = {"scores": scores, "calibration": calibration, "epochs": epochs, "selected": chosen}
+    run.save_info(**found)
+    with job.timed("report"):
+        job.seconds["total"] = time.monotonic() + clock_offset
+        files.write(run.path / REPORT, render_report(run, job, outcome).encode())
+    job.seconds["total"] = time.monotonic() + clock_offset
+    run.save_info(status="finished", seconds={name: round(value, 3) for name, value in job.seconds.items()})
+    _tell(run, job, outcome)
+    return run
+
+
+def select(run: Run, job: Job, state: State) -> dict[str, Any]:
+    """Puts the weights to be kept into the state's model; says which they are."""
+    best, last = state.best_step, state.step
+    if job.recipe.train.keep == "best" and best is not None and best != last and validates_apart(job):
+        loaded = checkpoint.load(run.checkpoints, state, step=best)
+        if loaded is None:
+            job.teller.notes([f"the checkpoint of step {best}, the best, is gone; the last weights are kept"])
+    if state.ema is not None:
+        state.model.load_state_dict(state.ema)
+    return {"step": state.step, "why": "best on validation" if state.step == best else "last"}
+
+
+def validates_apart(job: Job) -> bool:
+    """Whether there is a validation split that is not the test split."""
+    splits = job.dataset.splits
+    return "val" in splits and job.recipe.data.validation != "test"
+
+
+def measure(job: Job, state: State, split: str) -> Evaluation:
+    """Scores and kept outputs of a split."""
+    metrics = job.task.metrics(job.recipe, job.facts)
+    return evaluate(state.model, job.batches(split), job.task.predict, metrics, job.task.keep)
+
+
+def _described(run: Run, job: Job, scores: Scores, calibration: dict[str, float]) -> Any:
+    data = data_record(job.dataset, job.facts)
+    description = describe(job.recipe, job.facts, data=data, source=job.source, run=run.name)
+    return description.model_copy(update={"scores": scores, "calibration": calibration})
+
+
+def _tell(run: Run, job: Job, outcome: Outcome) -> None:
+    """Says what came out, and where it is."""
+    for item in job.task.tell(outcome, job.recipe):
+        if isinstance(item, str):
+            job.teller.say(item)
+        else:
+            job.teller.show_picture(item)
+    job.teller.facts({"model": run.path / MODEL, "report": run.path / REPORT})

@@ -1,0 +1,156 @@
+"""A run with everything in memory that it takes to train it."""
+
+from __future__ import annotations
+
+import inspect
+import random
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from flambeau import catalog
+from flambeau.core import Batch, Builder, Dataset, Facts, State, Stream, Task
+from flambeau.data.loader import batches, stream
+from flambeau.data.prepare import prepare
+from flambeau.data.sources import open_source
+from flambeau.datasets import loaders
+from flambeau.engine import device as devices
+from flambeau.errors import UsageError
+from flambeau.recipe import Recipe
+from flambeau.workflow.telling import Teller
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What training a run needs.
+
+    Attributes:
+        recipe: What was asked for.
+        task: What is learnt.
+        facts: What the task learnt from the training split.
+        dataset: Splits as the task reads them.
+        device: Where it trains.
+        builder: Makes the network.
+        source: The source text of the user's own network class.
+        seconds: Time spent so far, by purpose.
+        teller: Says what goes on.
+    """
+
+    recipe: Recipe
+    task: Task
+    facts: Facts
+    dataset: Dataset
+    device: torch.device
+    builder: Builder
+    source: str | None
+    seconds: dict[str, float]
+    teller: Teller
+
+    def stream(self) -> Stream:
+        """The training batches."""
+        return stream(
+            self.dataset.splits["train"],
+            self.task.collate,
+            batch_size=self.recipe.train.batch_size,
+            seed=self.recipe.seed,
+            shuffle=self.recipe.data.shuffle,
+            transform=self.task.transform(self.recipe, self.facts),
+            device=self.device,
+        )
+
+    def batches(self, split: str) -> Iterator[Batch]:
+        """All rows of a split in order."""
+        return batches(
+            self.dataset.splits[split], self.task.collate, self.recipe.train.eval_batch_size, device=self.device
+        )
+
+    def new_state(self) -> State:
+        """The state before the first step: seeded, on the device."""
+        seed_everything(self.recipe.seed)
+        model = self.task.build(self.recipe, self.facts, self.builder).to(self.device)
+        phases = self.task.phases(self.recipe, self.facts)
+        optimizers = {
+            phase.name: phase.optimizer([(n, p) for n, p in model.named_parameters() if phase.trains(n)])
+            for phase in phases
+        }
+        decay = self.recipe.train.ema
+        ema = None if decay is None else {name: value.clone() for name, value in model.state_dict().items()}
+        return State(model, phases, optimizers, ema)
+
+    @contextmanager
+    def timed(self, purpose: str) -> Iterator[None]:
+        """Adds the time inside the ``with`` block to the seconds of a purpose."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[purpose] = self.seconds.get(purpose, 0.0) + time.monotonic() - start
+
+
+def assemble(recipe: Recipe, source: Any, network: Any, teller: Teller, *, device: str | None = None) -> Job:
+    """Opens and reads the data, and finds the network's builder.
+
+    Args:
+        recipe: Checked.
+        source: What to read instead of ``recipe.data.source``: objects of Python, or None.
+        network: A network or class given in Python, or None.
+        teller: Says what goes on.
+        device: Stronger than the recipe's.
+    """
+    started = time.monotonic()
+    chosen = devices.choose(device or recipe.train.device)
+    if recipe.train.threads:
+        torch.set_num_threads(recipe.train.threads)
+    task = catalog.task(recipe.task)
+    where = source if source is not None else recipe.data.source
+    if where is None:
+        raise UsageError(
+            "There is nothing to train on: neither the command nor the recipe names data.",
+            remedy="flambeau train SOURCE, where SOURCE is a folder of pictures or a name from `flambeau datasets`.",
+        )
+    facts, dataset = prepare(open_source(where, recipe.data, loaders()), task, recipe)
+    builder, text = builder_of(network, recipe)
+    return Job(recipe, task, facts, dataset, chosen, builder, text, {"setup": time.monotonic() - started}, teller)
+
+
+def builder_of(network: Any, recipe: Recipe) -> tuple[Builder, str | None]:
+    """The network's builder and, for a class of the user's own, its source text."""
+    from flambeau.models.custom import from_object
+    from flambeau.userfile import load_object
+
+    name = recipe.model.name
+    if isinstance(network, nn.Module):
+        return (lambda facts, **arguments: network), source_text(type(network))
+    if network is None and ".py:" in name:
+        network = load_object(name)
+    if network is None:
+        return catalog.builder(name), None
+    return (lambda facts, **arguments: from_object(network, facts, arguments, where=name)), source_text(network)
+
+
+def source_text(made_by: Any) -> str | None:
+    """The text of the file that defines a class: its imports and helpers are part of what it needs."""
+    try:
+        module = inspect.getmodule(made_by)
+        return inspect.getsource(module if module and module.__name__ != "__main__" else made_by)
+    except (OSError, TypeError):
+        return None
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds the global generators of Python, NumPy and Torch, which initialisation and dropout draw from."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def data_record(dataset: Dataset, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run says about its data: name, hash, origin, sizes of the splits."""
+    sizes = {name: len(split) for name, split in dataset.splits.items()}
+    return {"name": dataset.name, "hash": dataset.hash, "source": dataset.info.get("source"), "examples": sizes}

@@ -1,0 +1,120 @@
+"""Scoring a saved model or a run, on its own data or on another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+from flambeau.core import Dataset, Evaluation, Split
+from flambeau.data.loader import batches
+from flambeau.data.prepare import prepare, read_split
+from flambeau.data.sources import open_source
+from flambeau.datasets import loaders
+from flambeau.engine.evaluate import evaluate as evaluate_batches
+from flambeau.errors import DataError, UsageError, did_you_mean
+from flambeau.model import Model, load
+from flambeau.recipe import parse
+from flambeau.run import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What an evaluation found.
+
+    Attributes:
+        split: The split that was scored.
+        examples: How many there were.
+        scores: By name, such as ``accuracy`` (a fraction) and ``loss`` (nats).
+        evaluation: With the sums behind the scores, such as the confusion matrix.
+        classes: The class names, in the order of the sums.
+    """
+
+    split: str
+    examples: int
+    scores: dict[str, float]
+    evaluation: Evaluation
+    classes: list[str]
+
+
+def evaluate(
+    model: str | Path | Run | Model,
+    source: Any = None,
+    *,
+    split: str = "test",
+    device: str = "cpu",
+    network: Any = None,
+    trust_code: bool = False,
+) -> Scored:
+    """Scores a model on a split.
+
+    Args:
+        model: A run, a model, or the path of one.
+        source: Other data than it was trained on, such as another folder; classes are matched by name. A source
+            without that split is scored whole.
+        split: ``train``, ``val`` or ``test``.
+        device: Where to do it.
+        network: As for :func:`flambeau.load`.
+        trust_code: As for :func:`flambeau.load`.
+
+    Raises:
+        DataError: The data cannot be used, or has classes that the model does not know.
+        UsageError: There is no such split.
+    """
+    loaded = model if isinstance(model, Model) else load(model, device=device, network=network, trust_code=trust_code)
+    recipe = parse(loaded.description.recipe)
+    if source is None:
+        where = recipe.data.source
+        if where is None:
+            raise UsageError("The model was trained on objects of Python.", remedy="Give the data to evaluate on.")
+        _, dataset = prepare(open_source(where, recipe.data, loaders()), loaded.task, recipe)
+        _require_same(dataset, loaded)
+        rows = _split(dataset, split)
+    else:
+        rows, split = _foreign(loaded, open_source(source, recipe.data, loaders()), split)
+    metrics = loaded.task.metrics(recipe, loaded.facts)
+    stream = batches(rows, loaded.task.collate, recipe.train.eval_batch_size, device=loaded.device)
+    evaluation = evaluate_batches(loaded.network, stream, loaded.task.predict, metrics, loaded.task.keep)
+    return Scored(split, len(rows), evaluation.scores, evaluation, loaded.classes)
+
+
+def _split(dataset: Dataset, split: str) -> Split:
+    if split not in dataset.splits:
+        raise UsageError(
+            f"There is no split called {split!r}.", where="--split", remedy=did_you_mean(split, dataset.splits)
+        )
+    return dataset.splits[split]
+
+
+def _require_same(dataset: Dataset, model: Model) -> None:
+    if dataset.hash != model.description.data["hash"]:
+        raise DataError(
+            "The data is not what it was when the model was trained, so its splits may have moved.",
+            where=dataset.info.get("source") or dataset.name,
+            remedy="Name the data to evaluate on, as in `flambeau evaluate RUN SOURCE`; it is then taken as new data.",
+        )
+
+
+def _foreign(model: Model, dataset: Dataset, split: str) -> tuple[Split, str]:
+    """A split of other data, read as the model reads, with its labels renumbered to the model's classes."""
+    if split not in dataset.splits and len(dataset.splits) > 1:
+        raise UsageError(
+            f"There is no split called {split!r}.", where="--split", remedy=did_you_mean(split, dataset.splits)
+        )
+    name = split if split in dataset.splits else next(iter(dataset.splits))
+    theirs = list(dataset.info["classes"])
+    unknown = [title for title in theirs if title not in model.classes]
+    if unknown:
+        raise DataError(
+            f"The data has classes that the model does not know: {', '.join(unknown[:10])}.",
+            where=dataset.name,
+            expected=f"classes among {', '.join(model.classes[:20])}",
+            remedy=did_you_mean(unknown[0], model.classes),
+        )
+    rows = read_split(dataset.splits[name], model.task, model.facts, name)
+    label = rows.tensor("label")
+    numbers = label.new_tensor([model.classes.index(title) for title in theirs])
+    return rows.with_columns(label=numbers[label]), name if name == split else "all"
+
+

@@ -1,0 +1,72 @@
+"""The stretches of a run: the first as its recipe says, and one more for each time that a finished run went on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from flambeau.engine.schedule import SCHEDULES, Schedule, in_segments, scaled
+from flambeau.recipe import Recipe
+
+TAIL = 0.1
+"""The rate, as a part of the recipe's, that an appended segment starts at when the first one ended near zero."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One stretch of training.
+
+    Attributes:
+        first_epoch: From 0.
+        epochs: How many it was planned for.
+        schedule: The learning rate's course over those epochs.
+        warmup: Epochs of rising rate at its start.
+        factor: What the recipe's learning rate is multiplied by throughout.
+    """
+
+    first_epoch: int
+    epochs: int
+    schedule: str
+    warmup: float
+    factor: float = 1.0
+
+    @property
+    def end(self) -> int:
+        """The epoch that it ends before."""
+        return self.first_epoch + self.epochs
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        rate = "" if self.factor == 1 else f", starting at {self.factor:g} times the recipe's learning rate"
+        return f"epochs {self.first_epoch + 1} to {self.end}, {self.schedule} schedule{rate}"
+
+
+def first(recipe: Recipe) -> Segment:
+    """The segment that a recipe asks for."""
+    return Segment(0, recipe.train.epochs, recipe.schedule.name, recipe.schedule.warmup)
+
+
+def appended(recipe: Recipe, first_epoch: int, epochs: int) -> Segment:
+    """The segment that goes on after a finished run.
+
+    A constant rate stays what it was. After a schedule that ended near zero, going on at full rate would undo what
+    was learnt; so the rate starts at a tenth and falls to zero along a cosine.
+    """
+    if recipe.schedule.name == "constant":
+        return Segment(first_epoch, epochs, "constant", 0.0)
+    return Segment(first_epoch, epochs, "cosine", 0.0, TAIL)
+
+
+def schedule_of(segments: Sequence[Segment], steps_per_epoch: int) -> Schedule:
+    """The learning rate's factor by step, over all segments."""
+    parts: list[tuple[int, Schedule]] = []
+    for segment, after in zip(segments, [*segments[1:], None], strict=True):
+        done = (after.first_epoch if after else segment.end) - segment.first_epoch
+        planned = SCHEDULES[segment.schedule](
+            segment.epochs * steps_per_epoch, round(segment.warmup * steps_per_epoch)
+        )
+        parts.append((done * steps_per_epoch, scaled(planned, segment.factor) if segment.factor != 1 else planned))
+    return in_segments(parts)
