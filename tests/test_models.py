@@ -12,7 +12,7 @@ from flambeau.core import Facts
 from flambeau.errors import ModelError
 from flambeau.models.classifier import Classifier, check_fit
 from flambeau.models.compact import compact
-from flambeau.models.custom import from_object
+from flambeau.models.custom import from_file, from_object
 from flambeau.models.lenet import lenet
 from flambeau.models.mlp import mlp
 from flambeau.models.shapes import smallest_side
@@ -295,3 +295,17 @@ def test_what_is_no_network_of_ones_own_is_refused(made_by: object, arguments: d
     with pytest.raises(ModelError, match=message) as caught:
         from_object(made_by, facts(8), arguments, where="own.py:Own")
     assert caught.value.where == "own.py:Own"
+
+
+def test_a_class_in_a_file_becomes_a_network(tmp_path: Path) -> None:
+    file = tmp_path / "own.py"
+    file.write_text(
+        "from torch import nn\n\n\nclass Net(nn.Sequential):\n"
+        "    def __init__(self, num_classes, image_size, hidden=3):\n"
+        "        height, width = image_size\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(height * width, hidden), nn.Linear(hidden, num_classes))\n"
+    )
+    data = facts((6, 4), 1, 5)
+    network = from_file(f"{file}:Net", data, {"hidden": 7})
+    check_fit(network, data)
+    assert [tuple(parameter.shape) for parameter in network.parameters()] == [(7, 24), (7,), (5, 7), (5,)]

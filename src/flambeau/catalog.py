@@ -16,7 +16,7 @@ from typing import Any, cast
 import torch
 
 from flambeau.core import Builder, Task
-from flambeau.errors import ModelError, UsageError, did_you_mean
+from flambeau.errors import ModelError, RecipeError, UsageError, did_you_mean
 from flambeau.recipe import Recipe, parse, read_toml
 
 TASKS = {
@@ -157,6 +157,8 @@ def _try_arguments(name: str, given: Mapping[str, Any]) -> Iterable[str]:
     except ModelError as error:
         if str(error.where).startswith("model."):
             yield str(error).replace("\n ", ";")
+    except RecipeError as error:
+        yield from error.mistakes
     except (TypeError, ValueError, RuntimeError) as error:
         yield f"model: {name} cannot be built with {dict(given)}: {error}"
 

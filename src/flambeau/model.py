@@ -169,9 +169,7 @@ def describe(recipe: Recipe, facts: Facts, *, data: Mapping[str, Any], source: s
     )
 
 
-def load(
-    path: str | Path | Run, *, device: str = "cpu", network: Any = None, trust_code: bool = False
-) -> Model | Any:
+def load(path: str | Path | Run, *, device: str = "cpu", network: Any = None, trust_code: bool = False) -> Model | Any:
     """Loads a saved model, or the model of a run.
 
     Args:
@@ -217,7 +215,7 @@ def _builder(description: Description, network: Any, trust_code: bool, path: Pat
     source = description.architecture.get("source")
     if network is None and source is None and ".py:" not in name:
         return catalog.builder(name)
-    if network is None and not (trust_code and source):
+    if network is None and (source is None or not trust_code):
         raise ModelError(
             f"The model is of a class of its own, {name}, which is not part of the file's weights.",
             where=path,
@@ -227,7 +225,7 @@ def _builder(description: Description, network: Any, trust_code: bool, path: Pat
     from flambeau.models.custom import from_object
     from flambeau.userfile import object_from_source
 
-    made_by = network if network is not None else object_from_source(source, name.rpartition(":")[2], where=path)
+    made_by = network if network is not None else object_from_source(source or "", name.rpartition(":")[2], where=path)
     return lambda facts, **arguments: from_object(made_by, facts, arguments, where=name)
 
 
@@ -242,7 +240,10 @@ def _compare_shapes(header: Header, task: Task, recipe: Recipe, builder: Builder
     except (NotImplementedError, RuntimeError, TypeError, ValueError, KeyError, AttributeError):
         built = _built_or_refused(task, recipe, facts, builder, path)
     wanted = {name: tuple(tensor.shape) for name, tensor in built.state_dict().items()}
-    found = {**header.shapes, **{name: header.shapes.get(kept, ()) for name, kept in header.description.aliases.items()}}
+    found = {
+        **header.shapes,
+        **{name: header.shapes.get(kept, ()) for name, kept in header.description.aliases.items()},
+    }
     if wanted != found:
         names = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
         raise ModelError(

@@ -115,7 +115,8 @@ class TrainPart(Part):
     """How long, in what portions, on what."""
 
     epochs: Count = 10
-    batch_size: Count = 64
+    batch_size: Literal["auto"] | Count = "auto"
+    """``auto`` is 8 below 1,000 training examples, 32 below 10,000, else 64; the run's recipe.toml has the number."""
     eval_batch_size: Count = 256
     accumulate: Count = 1
     clip: Positive | None = None
@@ -162,6 +163,8 @@ class ShowPart(Part):
     end: str | None = None
     samples: Annotated[int, Field(ge=0, le=64)] = 0
     by_class: bool = False
+    class_names: list[str] = []
+    """What classes are called in what is printed after training, where that differs from the data's own names."""
     facts: bool = False
     """Prints the device, a batch's shape and dtype, and the module before training."""
 

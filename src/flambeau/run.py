@@ -1,13 +1,13 @@
 """The run folder: everything a training run leaves on disk, and what can be asked of it afterwards.
 
-    run/  recipe.toml        what was asked for
-          run.json           what it was done on and with, and what came out
-          metrics.jsonl      one JSON object a logged step and an epoch
-          checkpoints/       the newest two and the best
-          model.safetensors  the selected model
-          report.html        one file, opens offline
-          tb/                TensorBoard events
-          LOCK
+run/  recipe.toml        what was asked for
+      run.json           what it was done on and with, and what came out
+      metrics.jsonl      one JSON object a logged step and an epoch
+      checkpoints/       the newest two and the best
+      model.safetensors  the selected model
+      report.html        one file, opens offline
+      tb/                TensorBoard events
+      LOCK
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.abc
 import importlib.util
 import sys
 from pathlib import Path
@@ -76,3 +77,44 @@ def _place(path: Path, error: BaseException) -> str:
             line = frame.tb_lineno
         frame = frame.tb_next
     return f"{path}, line {line}" if line else str(path)
+
+
+class _Text(importlib.abc.InspectLoader):
+    """Loads a module from a text instead of a file."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def get_source(self, fullname: str) -> str:
+        return self.text
+
+
+def object_from_source(text: str, name: str, *, where: object) -> Any:
+    """The object of this name that a Python text defines; the text is executed, so its origin must be trusted.
+
+    Args:
+        text: A module's source.
+        name: What to take from it.
+        where: Where the text came from, for an error.
+
+    Raises:
+        UsageError: The text raised while it was executed, or defines no such name.
+    """
+    title = f"flambeau_text_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    definition = importlib.util.spec_from_loader(title, _Text(text))
+    if definition is None or definition.loader is None:
+        raise UsageError("Python cannot load this text.", where=where)
+    module = importlib.util.module_from_spec(definition)
+    sys.modules[title] = module
+    try:
+        definition.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        sys.modules.pop(title, None)
+        raise UsageError(
+            "The source text that the file carries raised an error.",
+            where=where,
+            received=f"{type(error).__name__}: {error}",
+        ) from error
+    if not hasattr(module, name):
+        raise UsageError(f"The source text that the file carries defines no {name}.", where=where)
+    return getattr(module, name)

@@ -17,7 +17,7 @@ from PIL import Image
 from flambeau import recipe as recipes
 from flambeau.core import Dataset
 from flambeau.data.folders import scan
-from flambeau.data.images import PictureRules, decode, read_pictures
+from flambeau.data.images import PictureRules, decode, probe, read_pictures
 from flambeau.data.prepare import prepare
 from flambeau.errors import BadRows, DataError
 from flambeau.tasks.image_classification import TASK
@@ -153,13 +153,15 @@ def test_fault_09_alpha_is_composited(tmp_path: Path, mode: str) -> None:
     assert decode(half)[:, 0, 0].tolist() == [227, 127, 177]
 
 
+@pytest.mark.parametrize("kind", ["png", "tif", "webp"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_fault_10_exif_rotation_is_applied(tmp_path: Path, orientation: int) -> None:
+def test_fault_10_exif_rotation_is_applied(tmp_path: Path, orientation: int, kind: str) -> None:
     array = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
     stored = Image.fromarray(array)
     exif = stored.getexif()
     exif[0x0112] = orientation
-    stored.save(tmp_path / "turned.png", exif=exif)
+    path = tmp_path / f"turned.{kind}"
+    stored.save(path, exif=exif, **({"lossless": True} if kind == "webp" else {}))
     turned = {
         1: array,
         2: array[:, ::-1],
@@ -170,10 +172,8 @@ def test_fault_10_exif_rotation_is_applied(tmp_path: Path, orientation: int) -> 
         7: array[::-1, ::-1].T,
         8: array[:, ::-1].T,
     }[orientation]
-    from flambeau.data.images import probe
-
-    assert decode(tmp_path / "turned.png")[0].tolist() == turned.tolist()
-    assert probe(tmp_path / "turned.png") == (turned.shape[1], turned.shape[0], 1)
+    assert decode(path)[0].tolist() == turned.tolist()
+    assert probe(path)[:2] == (turned.shape[1], turned.shape[0])
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 9), (400, 10), (10, 400)])

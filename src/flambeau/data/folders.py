@@ -13,11 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from flambeau.core import Dataset, Split
+from flambeau.data.arrays import may_mirror
 from flambeau.data.opening import DEFAULT_RULES, EXTENSIONS, Header, PictureRules, read_header
 from flambeau.data.prepare import check_skipped
 from flambeau.data.splits import GROUP, leak_note, leaks
@@ -90,11 +91,9 @@ def scan(
         ['daisy', 'rose', 'tulip']
     """
     walk = _Walk(Path(root), follow_links)
-    folders = _split_folders(walk)
-    found = {split: _class_folders(walk, folder) for split, folder in folders.items()}
+    folders, found = _layout(walk)
     classes = _agreed_classes(found, walk.root)
-    order = _order(classes)
-    walk.visited |= {_identity(folder) for folder in [walk.root, *folders.values()]}
+    walk.visited |= {_identity(folder) for folder in [walk.root, *folders]}
     for inner in found.values():
         _claim(walk, inner.values())
     paths = {
@@ -102,28 +101,39 @@ def scan(
         for split, inner in found.items()
     }
     files, errors = _examine(paths, rules)
-    skipped = [str(error.where) for error in errors.values()]
     if errors and on_bad == "fail":
         raise BadRows(errors)
     if errors:
         check_skipped(len(errors), sum(map(len, paths.values())), next(iter(errors.values())))
     splits = {split: _as_split(part) for split, part in files.items()}
-    mirror = not all(len(name) == 1 or _is_number(name) for name in classes)
+    info = _info(walk, files, errors, classes, splits)
+    return Dataset(walk.root.absolute().name or "folder", splits, info, _hash(files, walk.root))
+
+
+def _info(
+    walk: _Walk,
+    files: Mapping[str, Sequence[_File]],
+    errors: Mapping[int, FlambeauError],
+    classes: list[str],
+    splits: Mapping[str, Split],
+) -> dict[str, Any]:
+    order = _order(classes)
+    mirror = may_mirror(classes)
+    duplicates = leaks(splits)
     notes = [*_notes(walk, files, classes, order, mirror), *_skip_note(errors)]
-    info = {
+    return {
         "classes": classes,
         "class_order": order,
         "source": str(walk.root.absolute()),
         "mirror": mirror,
-        "notes": notes + ([leak_note(splits)] if leaks(splits) else []),
-        "duplicates": leaks(splits),
-        "skipped": skipped,
+        "notes": notes + ([leak_note(splits)] if duplicates else []),
+        "duplicates": duplicates,
+        "skipped": [str(error.where) for error in errors.values()],
     }
-    return Dataset(walk.root.absolute().name or "folder", splits, info, _hash(files, walk.root))
 
 
-def _split_folders(walk: _Walk) -> dict[str, Path]:
-    """The folder of each split; the root itself as ``train`` when it holds classes."""
+def _layout(walk: _Walk) -> tuple[list[Path], dict[str, dict[str, Path]]]:
+    """The folders of the splits, if there are any, and the class folders of each split by name."""
     if not walk.root.is_dir():
         missing = not walk.root.exists()
         raise DataError(
@@ -134,7 +144,7 @@ def _split_folders(walk: _Walk) -> dict[str, Path]:
     inner = _folders(walk, walk.root)
     named = {name: SPLIT_FOLDERS[name.lower()] for name in inner if name.lower() in SPLIT_FOLDERS}
     if not named:
-        return {"train": walk.root}
+        return [], {"train": _class_folders(walk, walk.root, inner)}
     classes = sorted(set(inner) - set(named))
     if classes:
         raise DataError(
@@ -153,7 +163,9 @@ def _split_folders(walk: _Walk) -> dict[str, Path]:
             received=", ".join(sorted(named)),
             remedy="Rename the folders.",
         )
-    return {split: inner[name] for name, split in sorted(named.items(), key=lambda item: item[1] != "train")}
+    ordered = sorted(named.items(), key=lambda item: item[1] != "train")
+    found = {split: _class_folders(walk, inner[name], _folders(walk, inner[name])) for name, split in ordered}
+    return [inner[name] for name, _ in ordered], found
 
 
 def _folders(walk: _Walk, folder: Path) -> dict[str, Path]:
@@ -229,9 +241,8 @@ def _ignored(walk: _Walk, name: str) -> bool:
     return False
 
 
-def _class_folders(walk: _Walk, folder: Path) -> dict[str, Path]:
+def _class_folders(walk: _Walk, folder: Path, inner: Mapping[str, Path]) -> dict[str, Path]:
     """The class folders in a folder by their names in Unicode's composed form."""
-    inner = _folders(walk, folder)
     same: dict[str, list[str]] = {}
     for name in inner:
         same.setdefault(unicodedata.normalize("NFC", name).casefold(), []).append(name)

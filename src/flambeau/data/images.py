@@ -14,24 +14,35 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from flambeau.core import Column
 from flambeau.data.opening import (
     DEFAULT_RULES,
-    ORIENTATION,
     PictureRules,
     check_size,
     decoded_channels,
     header_of,
     open_picture,
     opened,
+    orientation,
     printable,
     quiet,
     read_header,
 )
 from flambeau.errors import BadRows, DataError, FlambeauError
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What brings a picture of each EXIF orientation upright (Exif 2.32, tag 274)."""
 
 Warn = Callable[[str], None]
 """Takes a sentence about something that was read, but is not as it should be."""
@@ -75,7 +86,7 @@ def probe(raw: Any, rules: PictureRules = DEFAULT_RULES) -> tuple[int, int, int]
         return header.width, header.height, header.channels
     if isinstance(raw, bytes | bytearray | memoryview):
         with quiet(), open_picture(io.BytesIO(raw), "the given bytes", rules) as picture:
-            header = header_of(picture, rules)
+            header = header_of(picture, "the given bytes", rules)
             return header.width, header.height, header.channels
     channels, height, width = decode(raw, rules).shape
     return width, height, channels
@@ -249,12 +260,15 @@ def _decode(raw: Any, rules: PictureRules, warn: Warn) -> Tensor:
 
 def _from_file(file: BinaryIO, where: Any, rules: PictureRules, warn: Warn) -> Tensor:
     with open_picture(file, where, rules) as picture:
-        if getattr(picture, "is_animated", False):
-            warn(f"{os.fspath(where)}: The file has several frames; the first was taken.")
         try:
+            if getattr(picture, "is_animated", False):
+                warn(f"{printable(where)}: The file has several frames; the first was taken.")
             picture.load()
+            return _pixels(picture, rules, where)
+        except DataError:
+            raise
         except Exception as error:
-            repaired = _without_end_marker(file, rules) if picture.format == "JPEG" else None
+            repaired = _without_end_marker(file) if picture.format == "JPEG" else None
             if repaired is None:
                 raise DataError(
                     "The picture is damaged or cut short; its header can be read, its pixels cannot.",
@@ -262,12 +276,11 @@ def _from_file(file: BinaryIO, where: Any, rules: PictureRules, warn: Warn) -> T
                     received=" ".join(str(error).split()) or type(error).__name__,
                     remedy="Replace or remove the file, or leave such files out with --on-bad skip.",
                 ) from error
-            warn(f"{printable(where)}: The JPEG has no end marker; its pixels are complete.")
-            return _pixels(repaired, rules, where)
-        return _pixels(picture, rules, where)
+        warn(f"{printable(where)}: The JPEG has no end marker; its pixels are complete.")
+        return _pixels(repaired, rules, where)
 
 
-def _without_end_marker(file: BinaryIO, rules: PictureRules) -> Image.Image | None:
+def _without_end_marker(file: BinaryIO) -> Image.Image | None:
     """The picture of a JPEG that lacks nothing but its end marker, or None when pixels are missing too.
 
     It is decoded twice, with different data before the marker that is put in: where pixels are missing, the two differ.
@@ -287,8 +300,11 @@ def _without_end_marker(file: BinaryIO, rules: PictureRules) -> Image.Image | No
 
 def _pixels(picture: Image.Image, rules: PictureRules, where: Any) -> Tensor:
     """The pixels of a loaded picture in any mode of Pillow, upright, uint8 ``(C, H, W)``."""
-    if picture.getexif().get(ORIENTATION, 1) != 1:
-        picture = ImageOps.exif_transpose(picture)
+    turn = orientation(picture)
+    if turn in _UPRIGHT:
+        information = picture.info
+        picture = picture.transpose(_UPRIGHT[turn])
+        picture.info = information
     mode = picture.mode
     if mode.startswith("I"):
         return _from_wide(picture, where)

@@ -68,14 +68,36 @@ class Header:
 def read_header(path: str | os.PathLike[str], rules: PictureRules = DEFAULT_RULES) -> Header:
     """What the header of a picture file says; raises as :func:`probe` does."""
     with quiet(), opened(path) as file, open_picture(file, path, rules) as picture:
-        return header_of(picture, rules)
+        return header_of(picture, path, rules)
 
 
-def header_of(picture: Image.Image, rules: PictureRules) -> Header:
+def header_of(picture: Image.Image, where: Any, rules: PictureRules) -> Header:
+    """What the header of an opened picture says.
+
+    Raises:
+        DataError: The header is damaged.
+    """
+    try:
+        several = bool(getattr(picture, "is_animated", False))
+    except Exception as error:
+        raise DataError("The header of the picture is damaged.", where=printable(where), received=error) from error
     width, height = picture.size
-    if picture.getexif().get(ORIENTATION) in _TURNED:
+    # Pillow turns the size of a TIFF itself.
+    if orientation(picture) in _TURNED and picture.format != "TIFF":
         width, height = height, width
-    return Header(width, height, decoded_channels(picture, rules), bool(getattr(picture, "is_animated", False)))
+    return Header(width, height, decoded_channels(picture, rules), several)
+
+
+def orientation(picture: Image.Image) -> int:
+    """The orientation that the EXIF data states, 1 (upright) to 8; damaged EXIF data state nothing."""
+    # Pillow would decode a whole PNG to see whether EXIF data come at its end.
+    if picture.format == "PNG" and "exif" not in picture.info:
+        return 1
+    try:
+        found = picture.getexif().get(ORIENTATION, 1)
+    except Exception:
+        return 1
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 
 def check_size(width: int, height: int, rules: PictureRules, *, where: object = None) -> None:

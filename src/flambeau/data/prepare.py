@@ -67,6 +67,18 @@ def prepare(dataset: Dataset, task: Task, recipe: Recipe, *, progress: Progress 
     return task.measure(splits["train"], facts, recipe), Dataset(dataset.name, splits, info, dataset.hash)
 
 
+def read_split(split: Split, task: Task, facts: Facts, name: str) -> Split:
+    """One split as the task reads it, with facts that are known already.
+
+    Raises:
+        BadRows: Rows cannot be read.
+    """
+    read, bad = _read(name, split, task, facts, lambda rows: None, 0)
+    if bad:
+        raise BadRows(bad)
+    return read
+
+
 def check_skipped(skipped: int, total: int, example: FlambeauError) -> None:
     """Refuses to go on when too much was left out.
 

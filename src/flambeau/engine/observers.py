@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def journal_writer(journal: files.Journal) -> Observer:
-    """Writes every record that carries values as one line. No line holds a time, so that equal runs write equal files."""
+    """Writes every record that carries values as one line; none holds a time, so equal runs write equal files."""
 
     def observe(record: Record, state: State) -> None:
         if record.values:
@@ -135,5 +135,3 @@ class Progress:
         cells = "  ".join(f"{value:>12{form}}" for _, form, value in shown)
         mark = "  best so far" if record.best else ""
         self.console.print(f"{record.epoch + 1:>5}  {cells}{mark}", highlight=False)
-
-

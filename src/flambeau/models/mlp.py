@@ -73,8 +73,8 @@ def mlp(
 
 
 def _check(widths: object, activation: str, dropout: float) -> None:
-    listed = isinstance(widths, Sequence) and not isinstance(widths, str)
-    if not listed or not all(isinstance(width, int) and width >= 1 for width in widths):
+    features = list(widths) if isinstance(widths, Sequence) and not isinstance(widths, str) else [None]
+    if not all(isinstance(width, int) and width >= 1 for width in features):
         raise ModelError(
             "A hidden layer needs at least one feature.",
             where="model.widths",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -21,6 +21,9 @@ from flambeau.metrics.classification import classification
 from flambeau.metrics.tables import accuracy_interval
 from flambeau.models.classifier import Classifier, check_fit
 from flambeau.recipe import Recipe
+
+LOWEST, HIGHEST = 0.1, 10.0
+"""Between these a fitted temperature is believed."""
 
 DEFAULT_SIDE = 64
 """The side that pictures of different sizes are brought to when the recipe names none."""
@@ -174,11 +177,11 @@ def predict(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
 def decode(outputs: Batch, facts: Facts) -> list[dict[str, Any]]:
     """For each picture its class, the probability of that, and all classes from the most probable on."""
     classes = facts["classes"]
-    probabilities = outputs["probabilities"].cpu()
-    # Stable, so that among equals the class that comes first wins, as it does when accuracy is counted.
-    order = probabilities.sort(dim=1, descending=True, stable=True)
+    # By logits and stable: what wins is what wins when accuracy is counted, also where probabilities round to equals.
+    order = outputs["logits"].cpu().sort(dim=1, descending=True, stable=True).indices
+    probabilities = outputs["probabilities"].cpu().gather(1, order)
     decoded = []
-    for values, indices in zip(order.values.tolist(), order.indices.tolist(), strict=True):
+    for values, indices in zip(probabilities.tolist(), order.tolist(), strict=True):
         ranked = [{"class": classes[i], "probability": value} for i, value in zip(indices, values, strict=True)]
         decoded.append({"class": ranked[0]["class"], "probability": values[0], "classes": ranked})
     return decoded
@@ -193,6 +196,9 @@ def calibrate(model: nn.Module, outputs: Mapping[str, Tensor]) -> dict[str, Any]
     """Fits the temperature on validation logits and stores it in the model."""
     logits, label = outputs["logits"], outputs["label"]
     temperature = fit_temperature(logits, label)
+    if not LOWEST < temperature < HIGHEST:
+        # So few mistakes (or so few right answers) that any confidence fits: there is nothing to calibrate by.
+        temperature = 1.0
     stored = cast(Tensor, model.temperature)
     stored.fill_(temperature)
     return {
@@ -237,10 +243,10 @@ def _names(outcome: Outcome) -> list[str] | None:
 
 def tell(outcome: Outcome, recipe: Recipe) -> list[Any]:
     """Accuracy and loss on the test split; first pictures and accuracy by class where the recipe shows them."""
-    scores, classes = outcome.evaluation.scores, outcome.facts["classes"]
+    scores, classes = outcome.evaluation.scores, recipe.show.class_names or outcome.facts["classes"]
     shown: list[Any] = []
     if recipe.show.samples:
-        shown += _first_pictures(outcome, recipe.show.samples)
+        shown += _first_pictures(outcome, recipe.show.samples, classes)
     if recipe.show.by_class:
         confusion = outcome.evaluation.sums["confusion"]
         rates = (confusion.diagonal() / confusion.sum(1).clamp(min=1)).tolist()
@@ -253,11 +259,10 @@ def tell(outcome: Outcome, recipe: Recipe) -> list[Any]:
     return shown
 
 
-def _first_pictures(outcome: Outcome, count: int) -> list[Any]:
+def _first_pictures(outcome: Outcome, count: int, names: Sequence[str]) -> list[Any]:
     """The first test pictures with what was predicted and what they are."""
     from flambeau.data.preview import to_terminal
 
-    names = outcome.facts["classes"]
     outputs = outcome.evaluation.outputs
     truth = [names[label] for label in outputs["label"][:count].tolist()]
     predicted = [names[label] for label in outputs["logits"][:count].argmax(1).tolist()]

@@ -26,6 +26,12 @@ from flambeau.recipe import Recipe
 from flambeau.workflow.telling import Teller
 
 
+BATCH_SIZES = ((1_000, 8), (10_000, 32))
+"""Below so many training examples, this batch size."""
+
+LARGEST_BATCH = 64
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """What training a run needs.
@@ -52,12 +58,17 @@ class Job:
     seconds: dict[str, float]
     teller: Teller
 
+    @property
+    def batch_size(self) -> int:
+        """Training examples in a batch."""
+        return int(self.recipe.train.batch_size)
+
     def stream(self) -> Stream:
         """The training batches."""
         return stream(
             self.dataset.splits["train"],
             self.task.collate,
-            batch_size=self.recipe.train.batch_size,
+            batch_size=self.batch_size,
             seed=self.recipe.seed,
             shuffle=self.recipe.data.shuffle,
             transform=self.task.transform(self.recipe, self.facts),
@@ -115,8 +126,17 @@ def assemble(recipe: Recipe, source: Any, network: Any, teller: Teller, *, devic
             remedy="flambeau train SOURCE, where SOURCE is a folder of pictures or a name from `flambeau datasets`.",
         )
     facts, dataset = prepare(open_source(where, recipe.data, loaders()), task, recipe)
+    recipe = with_batch_size(recipe, len(dataset.splits["train"]))
     builder, text = builder_of(network, recipe)
     return Job(recipe, task, facts, dataset, chosen, builder, text, {"setup": time.monotonic() - started}, teller)
+
+
+def with_batch_size(recipe: Recipe, examples: int) -> Recipe:
+    """The recipe with a number for the batch size: small data needs small batches to get enough steps."""
+    if recipe.train.batch_size != "auto":
+        return recipe
+    size = next((size for limit, size in BATCH_SIZES if examples < limit), LARGEST_BATCH)
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"batch_size": size})})
 
 
 def builder_of(network: Any, recipe: Recipe) -> tuple[Builder, str | None]:

@@ -63,7 +63,9 @@ def _written_down(run: Run, state: State, batch: Batch, found: TrainingError) ->
     rows = batch["row"].tolist() if "row" in batch else []
     about = {"problem": found.problem, "step": state.step, "epoch": state.epoch, "batch": state.batch, "rows": rows}
     tensors, _ = without_aliases(dict(batch))
-    files.write_folder(folder, {"batch.safetensors": safetensors.torch.save(tensors), "about.json": files.to_json(about)})
+    files.write_folder(
+        folder, {"batch.safetensors": safetensors.torch.save(tensors), "about.json": files.to_json(about)}
+    )
     return TrainingError(
         f"{found.problem} The batch is written down in {FOLDER}/.",
         where=run.path,

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-
 from flambeau.core import Dataset, Evaluation, Split
 from flambeau.data.loader import batches
 from flambeau.data.prepare import prepare, read_split
@@ -116,5 +115,3 @@ def _foreign(model: Model, dataset: Dataset, split: str) -> tuple[Split, str]:
     label = rows.tensor("label")
     numbers = label.new_tensor([model.classes.index(title) for title in theirs])
     return rows.with_columns(label=numbers[label]), name if name == split else "all"
-
-

@@ -65,8 +65,6 @@ def schedule_of(segments: Sequence[Segment], steps_per_epoch: int) -> Schedule:
     parts: list[tuple[int, Schedule]] = []
     for segment, after in zip(segments, [*segments[1:], None], strict=True):
         done = (after.first_epoch if after else segment.end) - segment.first_epoch
-        planned = SCHEDULES[segment.schedule](
-            segment.epochs * steps_per_epoch, round(segment.warmup * steps_per_epoch)
-        )
+        planned = SCHEDULES[segment.schedule](segment.epochs * steps_per_epoch, round(segment.warmup * steps_per_epoch))
         parts.append((done * steps_per_epoch, scaled(planned, segment.factor) if segment.factor != 1 else planned))
     return in_segments(parts)

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a few facts, a progress bar and a table, or the lines that a recipe asks for."""
+"""What a person sees while a run goes on: facts, a progress bar and a table, or the lines that a recipe asks for."""
 
 from __future__ import annotations
 

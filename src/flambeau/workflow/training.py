@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from flambeau import catalog, files
-from flambeau.core import Metrics, Observer, Scores, State
+from flambeau.core import Observer, Scores, State
 from flambeau.engine import checkpoint
 from flambeau.engine import device as devices
 from flambeau.engine.evaluate import evaluating
@@ -103,7 +103,7 @@ def train(
     path = Path(out) if out is not None else default_folder(job)
     path.mkdir(parents=True, exist_ok=True)
     with files.locked(path):
-        run = Run.create(path, resolved, _info(job, [first(resolved)]))
+        run = Run.create(path, job.recipe, _info(job, [first(resolved)]))
         if isinstance(model, nn.Module):
             # Nobody can make these initial weights again, so they are the first checkpoint.
             checkpoint.save(run.checkpoints, state, {"metrics_length": 0, "seconds": {}})
@@ -215,9 +215,7 @@ def plan_of(job: Job, segments: list[Segment]) -> Plan:
     return Plan(
         stream=stream,
         epochs=segments[-1].end,
-        rules=Rules(
-            schedule_of(segments, stream.length), recipe.train.accumulate, recipe.train.clip, recipe.train.ema
-        ),
+        rules=Rules(schedule_of(segments, stream.length), recipe.train.accumulate, recipe.train.clip, recipe.train.ema),
         metrics=metrics,
         validate=validate if "val" in job.dataset.splits else None,
         log_every=recipe.log.every,
@@ -237,7 +235,7 @@ def _loop(
 ) -> None:
     """The engine's loop with everybody who watches it."""
     size = len(job.dataset.splits["train"])
-    watching = job.teller.watch(plan.epochs, plan.stream.length, job.recipe.train.batch_size, size)
+    watching = job.teller.watch(plan.epochs, plan.stream.length, job.batch_size, size)
     with ExitStack() as stack:
         stack.callback(job.teller.done)
         events = stack.enter_context(
@@ -328,7 +326,7 @@ def _tell_facts(job: Job, state: State, run: Run) -> None:
     job.teller.facts(
         {
             "data": f"{data['name']} ({sizes})",
-            "model": f"{job.recipe.model.name} ({parameters:,} parameters)",
+            "model": f"{job.recipe.model.name} ({parameters:,} parameters), batches of {job.batch_size}",
             "device": devices.describe(job.device),
             "run": run.path,
         }

@@ -20,30 +20,35 @@ _TIMEOUT = 30.0
 """Seconds without a byte after which a connection counts as lost."""
 
 
-def mnist_like(kind: str, *, mirrors: Sequence[str] | None = None) -> Callable[[Path], None]:
+def mnist_like(
+    kind: str, *, mirrors: Sequence[str] | None = None, resources: Sequence[tuple[str, str]] | None = None
+) -> Callable[[Path], None]:
     """A function that downloads MNIST or FashionMNIST below a folder, as torchvision does (checksums, mirrors).
 
     Args:
         kind: The name of torchvision's class.
         mirrors: Addresses to use in place of torchvision's, each ending in a slash.
+        resources: File names and MD5 sums to use in place of torchvision's.
     """
 
     def fetch(folder: Path) -> None:
         import torchvision.datasets
 
         base = getattr(torchvision.datasets, kind)
+        changes = {name: list(value) for name, value in (("mirrors", mirrors), ("resources", resources)) if value}
         # torchvision takes its mirrors from the class and the folder from the class name: a subclass of the same name
         # changes the one and keeps the other, without touching torchvision.
-        type(kind, (base,), {"mirrors": list(mirrors)} if mirrors else {})(folder, download=True)
+        type(kind, (base,), changes)(folder, download=True)
 
     return fetch
 
 
-def cifar10(*, url: str | None = None) -> Callable[[Path], None]:
+def cifar10(*, url: str | None = None, md5: str | None = None) -> Callable[[Path], None]:
     """A function that downloads CIFAR-10 below a folder, as torchvision does.
 
     Args:
         url: The address of ``cifar-10-python.tar.gz`` to use in place of torchvision's.
+        md5: The sum of that file to use in place of torchvision's.
     """
 
     def fetch(folder: Path) -> None:
@@ -51,7 +56,7 @@ def cifar10(*, url: str | None = None) -> Callable[[Path], None]:
         from torchvision.datasets.utils import download_url
 
         # Only the download is torchvision's: its class would go on to unpickle the files without restrictions.
-        download_url(url or CIFAR10.url, folder, CIFAR10.filename, CIFAR10.tgz_md5)
+        download_url(url or CIFAR10.url, folder, CIFAR10.filename, md5 or CIFAR10.tgz_md5)
 
     return fetch
 

@@ -1,0 +1,69 @@
+"""The command line: one command a file; each parses, calls the API and prints."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from flambeau import __version__
+from flambeau.cli import evaluate, export, import_, inspect, listing, predict, resume, train
+
+app = typer.Typer(
+    name="flambeau",
+    help="From labelled data to a trained, measured, saved and exported PyTorch model.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.command("train")(train.train)
+app.command("resume")(resume.resume)
+app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
+app.command("inspect")(inspect.inspect)
+app.command("export")(export.export)
+app.command("import")(import_.import_)
+app.command("datasets")(listing.datasets)
+app.command("models")(listing.models)
+app.command("recipes")(listing.recipes)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"flambeau {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def callback(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """From labelled data to a trained, measured, saved and exported PyTorch model."""
+
+
+# Typer brings Click along under a private name in some versions and depends on it in others.
+_Misuse: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line and exits: 0 done, 2 misuse or bad input, 1 a bug of ours, 130 and 143 on signals."""
+    given = sys.argv[1:] if arguments is None else arguments
+    command: Any = typer.main.get_command(app)
+    try:
+        code = command.main(args=given, prog_name="flambeau", standalone_mode=False)
+    except _Misuse as error:
+        problem: Any = error
+        problem.show()
+        if "--json" in given:
+            typer.echo(json.dumps({"error": {"type": "UsageError", "problem": problem.format_message()}}))
+        sys.exit(2)
+    except typer.Abort:
+        sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)

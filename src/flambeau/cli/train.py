@@ -1,0 +1,65 @@
+"""``flambeau train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flambeau.cli.output import Debug, Device, Json, Quiet, Settings, output
+
+Source = Annotated[
+    str | None,
+    typer.Argument(
+        help="A built-in data set, a folder of pictures (class/... or train|val|test/class/...), or FILE.py:CLASS. "
+        "May be left out when the recipe names it."
+    ),
+]
+Out = Annotated[
+    Path | None, typer.Option(help="The run folder; default runs/<data>-<model>-<time>.", metavar="FOLDER")
+]
+
+
+def train(
+    source: Source = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="A recipe's name (see `flambeau recipes`) or file.", metavar="NAME|FILE.toml")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="The network: a name (see `flambeau models`) or a class.", metavar="NAME|FILE.py:CLASS"),
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="What is learnt.", metavar="NAME")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training split.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything that is random.")] = None,
+    device: Device = None,
+    settings: Settings = None,
+    balanced: Annotated[bool, typer.Option("--balanced", help="Weigh classes by how rare they are.")] = False,
+    on_bad: Annotated[
+        str | None, typer.Option(help="What to do about pictures that cannot be read.", metavar="fail|skip")
+    ] = None,
+    out: Out = None,
+    json: Json = False,
+    debug: Debug = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a model, measure it, save it and write a report."""
+    with output(json, debug, quiet) as to:
+        from flambeau.workflow.training import train as train_model
+
+        flags = [f"data.on_bad={on_bad}"] if on_bad is not None else []
+        flags += ["loss.class_weights=balanced"] if balanced else []
+        run = train_model(
+            source,
+            recipe=recipe,
+            model=model,
+            task=task,
+            epochs=epochs,
+            seed=seed,
+            device=device,
+            settings=[*(settings or []), *flags],
+            out=out,
+            console=to.console,
+        )
+        to.result(run.summary())
