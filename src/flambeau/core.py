@@ -202,6 +202,21 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """A picture to look at after training: as a PNG for the run folder, and as Rich renders it in a terminal.
+
+    Attributes:
+        name: The file's name.
+        png: Its bytes.
+        terminal: Makes the renderable for a terminal of so many columns.
+    """
+
+    name: str
+    png: bytes
+    terminal: Callable[[int], Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """What is special about one kind of problem: a frozen record of plain functions.
 
@@ -227,7 +242,7 @@ class Task:
         checks: Mistakes in a recipe that only this task can see, before any data is read.
         keep: Outputs and columns of the batch that an evaluation keeps for calibration and report.
         report: The task's part of the report: headline numbers and sections.
-        tell: What is printed after training, from the outcome: lines of text, and whatever Rich can render.
+        tell: What is printed after training, from the outcome: lines of text, and pictures.
         calibrate: Fits what is fitted after training (such as a temperature) on validation outputs, and stores it
             in the model; returns what it fitted, as numbers by name.
     """
@@ -248,7 +263,7 @@ class Task:
     checks: Callable[[Recipe], list[str]] = lambda recipe: []
     keep: tuple[str, ...] = ()
     report: Callable[[Outcome], tuple[list[Card], list[Section]]] = lambda outcome: ([], [])
-    tell: Callable[[Outcome, Recipe], list[Any]] = lambda outcome, recipe: []
+    tell: Callable[[Outcome, Recipe], list[str | Shown]] = lambda outcome, recipe: []
     calibrate: Callable[[nn.Module, Mapping[str, Tensor]], dict[str, float]] | None = None
 
 

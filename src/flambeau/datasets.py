@@ -6,8 +6,9 @@ from typing import Any
 
 from flambeau import catalog
 from flambeau.core import Dataset
+from flambeau.data.opening import PictureRules
 from flambeau.data.sources import open_source
-from flambeau.recipe import Data
+from flambeau.recipe import Data, Recipe
 
 
 def names() -> list[str]:
@@ -32,6 +33,13 @@ def load(source: Any, **settings: Any) -> Dataset:
         (5000, 'Ankle boot')
     """
     return open_source(source, Data(**settings), loaders())
+
+
+def opened(recipe: Recipe, source: Any = None) -> Dataset:
+    """The data of a recipe, or another source opened by the recipe's rules."""
+    images = recipe.images
+    rules = PictureRules(images.background, images.max_megapixels, images.min_side, images.max_aspect)
+    return open_source(recipe.data.source if source is None else source, recipe.data, loaders(), rules=rules)
 
 
 def loaders() -> dict[str, Any]:

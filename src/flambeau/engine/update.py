@@ -115,7 +115,9 @@ def train_only(model: nn.Module, phase: Phase) -> None:
 
 def _gradient_norm(optimizer: torch.optim.Optimizer, clip: float | None) -> Tensor:
     parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    norm = torch.nn.utils.clip_grad_norm_(parameters, math.inf if clip is None else clip)
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if clip is not None:
+        torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
     if norm.device.type == "cpu" and not math.isfinite(norm.item()):
         raise TrainingError(
             f"The gradient's norm is {norm.item()}.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from flambeau.core import Batch, Builder, Column, Columns, Facts, Loss, Metrics, Outcome, Phase, Split, Task, Transform
+from flambeau.core import Batch, Builder, Column, Columns, Facts, Loss, Metrics, Outcome, Phase, Shown, Split, Task, Transform
 from flambeau.data import images
 from flambeau.data.augment import picture_transform
 from flambeau.data.opening import PictureRules
@@ -241,10 +242,10 @@ def _names(outcome: Outcome) -> list[str] | None:
     return [str(name) for name in columns["name"]] if "name" in columns else None
 
 
-def tell(outcome: Outcome, recipe: Recipe) -> list[Any]:
+def tell(outcome: Outcome, recipe: Recipe) -> list[str | Shown]:
     """Accuracy and loss on the test split; first pictures and accuracy by class where the recipe shows them."""
     scores, classes = outcome.evaluation.scores, recipe.show.class_names or outcome.facts["classes"]
-    shown: list[Any] = []
+    shown: list[str | Shown] = []
     if recipe.show.samples:
         shown += _first_pictures(outcome, recipe.show.samples, classes)
     if recipe.show.by_class:
@@ -259,17 +260,24 @@ def tell(outcome: Outcome, recipe: Recipe) -> list[Any]:
     return shown
 
 
-def _first_pictures(outcome: Outcome, count: int, names: Sequence[str]) -> list[Any]:
+def _first_pictures(outcome: Outcome, count: int, names: Sequence[str]) -> list[str | Shown]:
     """The first test pictures with what was predicted and what they are."""
-    from flambeau.data.preview import to_terminal
+    from flambeau.data.preview import grid, to_terminal
 
     outputs = outcome.evaluation.outputs
     truth = [names[label] for label in outputs["label"][:count].tolist()]
     predicted = [names[label] for label in outputs["logits"][:count].argmax(1).tolist()]
     captions = [f"{guess} ({'right' if guess == name else name})" for guess, name in zip(predicted, truth, strict=True)]
     pictures = outcome.dataset.splits[outcome.split].tensor("image")[:count]
+    buffer = io.BytesIO()
+    grid(pictures, captions, min(count, 10)).save(buffer, "PNG")
+    strip = Shown(
+        "first-test-pictures.png",
+        buffer.getvalue(),
+        lambda width: to_terminal(pictures, captions, max(1, min(count, width // 22))),
+    )
     lines = [f'predicted "{guess}", actual "{name}"' for guess, name in zip(predicted, truth, strict=True)]
-    return [to_terminal(pictures, captions, min(count, 4)), *lines]
+    return [strip, *lines]
 
 
 def checks(recipe: Recipe) -> list[str]:

@@ -86,5 +86,6 @@ def _tell(run: Run, job: Job, outcome: Outcome) -> None:
         if isinstance(item, str):
             job.teller.say(item)
         else:
-            job.teller.show_picture(item)
+            files.write(run.path / item.name, item.png)
+            job.teller.show(item)
     job.teller.facts({"model": run.path / MODEL, "report": run.path / REPORT})

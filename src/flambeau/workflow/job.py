@@ -18,8 +18,7 @@ from flambeau import catalog
 from flambeau.core import Batch, Builder, Dataset, Facts, State, Stream, Task
 from flambeau.data.loader import batches, stream
 from flambeau.data.prepare import prepare
-from flambeau.data.sources import open_source
-from flambeau.datasets import loaders
+from flambeau.datasets import opened
 from flambeau.engine import device as devices
 from flambeau.errors import UsageError
 from flambeau.recipe import Recipe
@@ -125,7 +124,7 @@ def assemble(recipe: Recipe, source: Any, network: Any, teller: Teller, *, devic
             "There is nothing to train on: neither the command nor the recipe names data.",
             remedy="flambeau train SOURCE, where SOURCE is a folder of pictures or a name from `flambeau datasets`.",
         )
-    facts, dataset = prepare(open_source(where, recipe.data, loaders()), task, recipe)
+    facts, dataset = prepare(opened(recipe, where), task, recipe)
     recipe = with_batch_size(recipe, len(dataset.splits["train"]))
     builder, text = builder_of(network, recipe)
     return Job(recipe, task, facts, dataset, chosen, builder, text, {"setup": time.monotonic() - started}, teller)

@@ -9,8 +9,7 @@ from typing import Any
 from flambeau.core import Dataset, Evaluation, Split
 from flambeau.data.loader import batches
 from flambeau.data.prepare import prepare, read_split
-from flambeau.data.sources import open_source
-from flambeau.datasets import loaders
+from flambeau.datasets import opened
 from flambeau.engine.evaluate import evaluate as evaluate_batches
 from flambeau.errors import DataError, UsageError, did_you_mean
 from flambeau.model import Model, load
@@ -64,14 +63,13 @@ def evaluate(
     loaded = model if isinstance(model, Model) else load(model, device=device, network=network, trust_code=trust_code)
     recipe = parse(loaded.description.recipe)
     if source is None:
-        where = recipe.data.source
-        if where is None:
+        if recipe.data.source is None:
             raise UsageError("The model was trained on objects of Python.", remedy="Give the data to evaluate on.")
-        _, dataset = prepare(open_source(where, recipe.data, loaders()), loaded.task, recipe)
+        _, dataset = prepare(opened(recipe), loaded.task, recipe)
         _require_same(dataset, loaded)
         rows = _split(dataset, split)
     else:
-        rows, split = _foreign(loaded, open_source(source, recipe.data, loaders()), split)
+        rows, split = _foreign(loaded, opened(recipe, source), split)
     metrics = loaded.task.metrics(recipe, loaded.facts)
     stream = batches(rows, loaded.task.collate, recipe.train.eval_batch_size, device=loaded.device)
     evaluation = evaluate_batches(loaded.network, stream, loaded.task.predict, metrics, loaded.task.keep)

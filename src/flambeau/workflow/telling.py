@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from flambeau.core import Observer, Record, State
+from flambeau.core import Observer, Record, Shown, State
 from flambeau.engine.observers import Progress
 from flambeau.recipe import Recipe
 
@@ -23,12 +23,12 @@ class Teller:
 
     def __init__(self, console: Console | None, recipe: Recipe) -> None:
         self.console = console
-        self.show = recipe.show
+        self.lines = recipe.show
 
     @property
     def in_lines(self) -> bool:
         """Whether the recipe prints lines of its own."""
-        return bool(self.show.step or self.show.epoch)
+        return bool(self.lines.step or self.lines.epoch)
 
     def say(self, text: str, *, style: str | None = None) -> None:
         """Prints a line."""
@@ -46,10 +46,10 @@ class Teller:
         for note in notes:
             self.say(f"note: {note}", style="yellow")
 
-    def show_picture(self, rendered: Any) -> None:
-        """Prints something that Rich can render."""
-        if self.console is not None:
-            self.console.print(rendered)
+    def show(self, picture: Shown) -> None:
+        """Shows a picture, where there is a terminal to show it in."""
+        if self.console is not None and self.console.is_terminal:
+            self.console.print(picture.terminal(self.console.width))
 
     def watch(self, epochs: int, batches: int, batch_size: int, size: int) -> list[Observer]:
         """The observers that print while training goes on."""
@@ -69,12 +69,12 @@ class Teller:
 
     def _lines(self, epochs: int, batch_size: int, size: int) -> Observer:
         def observe(record: Record, state: State) -> None:
-            if record.kind == "epoch-start" and self.show.epoch_start:
-                self.say(self.show.epoch_start.format(epoch=record.epoch + 1, epochs=epochs))
-            elif record.kind == "step" and record.values and self.show.step:
-                self.say(self.show.step.format(**_step_fields(record, batch_size, size)))
-            elif record.kind == "epoch" and self.show.epoch:
-                self.say(self.show.epoch.format(**_epoch_fields(record)))
+            if record.kind == "epoch-start" and self.lines.epoch_start:
+                self.say(self.lines.epoch_start.format(epoch=record.epoch + 1, epochs=epochs))
+            elif record.kind == "step" and record.values and self.lines.step:
+                self.say(self.lines.step.format(**_step_fields(record, batch_size, size)))
+            elif record.kind == "epoch" and self.lines.epoch:
+                self.say(self.lines.epoch.format(**_epoch_fields(record)))
 
         return observe
 
