@@ -14,6 +14,8 @@ endif
 PYTHON ?= $(SYSTEM_PYTHON)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 PYTEST := $(BIN)/python -m pytest
+# Two test processes with two threads each wait for one another; the slow tests use all threads, one test at a time.
+ONE_THREAD := OMP_NUM_THREADS=1
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
@@ -29,7 +31,7 @@ demo: .venv/.installed ## Train on 5,000 pictures that come with the package, pr
 	@$(BIN)/python scripts/demo.py
 
 test: .venv/.installed-dev ## Run the fast tests.
-	$(PYTEST) -m "not slow" -n 2 $(ARGS)
+	$(ONE_THREAD) $(PYTEST) -m "not slow" -n 2 $(ARGS)
 
 test-slow: .venv/.installed-dev ## Run the slow tests: killed runs, tutorials in full.
 	$(PYTEST) -m slow $(ARGS)
