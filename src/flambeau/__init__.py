@@ -16,15 +16,31 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flambeau import datasets
     from flambeau.errors import FlambeauError
+    from flambeau.export.importing import import_weights
+    from flambeau.export.writing import export
     from flambeau.model import Model, load
     from flambeau.recipe import Recipe
     from flambeau.run import Run
+    from flambeau.workflow.inspecting import inspect
     from flambeau.workflow.scoring import evaluate
     from flambeau.workflow.training import resume, train
 
 __version__ = "0.1.0"
 
-__all__ = ["FlambeauError", "Model", "Recipe", "Run", "datasets", "evaluate", "load", "resume", "train"]
+__all__ = [
+    "FlambeauError",
+    "Model",
+    "Recipe",
+    "Run",
+    "datasets",
+    "evaluate",
+    "export",
+    "import_weights",
+    "inspect",
+    "load",
+    "resume",
+    "train",
+]
 
 _HOMES = {
     "FlambeauError": "flambeau.errors",
@@ -32,6 +48,9 @@ _HOMES = {
     "Recipe": "flambeau.recipe",
     "Run": "flambeau.run",
     "evaluate": "flambeau.workflow.scoring",
+    "export": "flambeau.export.writing",
+    "import_weights": "flambeau.export.importing",
+    "inspect": "flambeau.workflow.inspecting",
     "load": "flambeau.model",
     "resume": "flambeau.workflow.training",
     "train": "flambeau.workflow.training",

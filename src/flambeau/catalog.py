@@ -156,11 +156,17 @@ def _try_arguments(name: str, given: Mapping[str, Any]) -> Iterable[str]:
             find("models", name)(facts, **given)
     except ModelError as error:
         if str(error.where).startswith("model."):
-            yield str(error).replace("\n ", ";")
+            yield _in_one_line(error)
     except RecipeError as error:
         yield from error.mistakes
     except (TypeError, ValueError, RuntimeError) as error:
         yield f"model: {name} cannot be built with {dict(given)}: {error}"
+
+
+def _in_one_line(error: ModelError) -> str:
+    details = (("expected", error.expected), ("received", error.received))
+    said = ", ".join(f"{label} {text}" for label, text in details if text)
+    return f"{error.where}: {error.problem.removesuffix('.')}{f'; {said}' if said else ''}"
 
 
 CHECKS = (check_names,)

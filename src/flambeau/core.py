@@ -81,6 +81,10 @@ def _take(column: Column, rows: Tensor) -> Column:
     return [column[row] for row in rows.tolist()]
 
 
+def _rows(batch: Batch) -> int:
+    return len(next(iter(batch.values())))
+
+
 @dataclass(frozen=True, slots=True)
 class Dataset:
     """Named splits, the facts that come with the data, and a hash of the content.
@@ -243,6 +247,8 @@ class Task:
         keep: Outputs and columns of the batch that an evaluation keeps for calibration and report.
         report: The task's part of the report: headline numbers and sections.
         tell: What is printed after training, from the outcome: lines of text, and pictures.
+        doubts: For each example of a batch a sentence when it is unlike everything the model was trained on, else
+            None; judged by what the facts say about the training split. A prediction carries it.
         calibrate: Fits what is fitted after training (such as a temperature) on validation outputs, and stores it
             in the model; returns what it fitted, as numbers by name.
     """
@@ -264,6 +270,7 @@ class Task:
     keep: tuple[str, ...] = ()
     report: Callable[[Outcome], tuple[list[Card], list[Section]]] = lambda outcome: ([], [])
     tell: Callable[[Outcome, Recipe], list[str | Shown]] = lambda outcome, recipe: []
+    doubts: Callable[[Batch, Facts], list[str | None]] = lambda batch, facts: [None] * _rows(batch)
     calibrate: Callable[[nn.Module, Mapping[str, Tensor]], dict[str, float]] | None = None
 
 

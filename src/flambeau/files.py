@@ -17,7 +17,7 @@ import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from flambeau.errors import FlambeauError, RunError
 
@@ -30,6 +30,10 @@ class Disk:
 
     def make_folder(self, path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
+
+    def open_append(self, path: Path) -> int:
+        """A file opened for writing at its end; it is made when absent."""
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
 
     def create(self, path: Path) -> int:
         """A new file opened for writing; 0o666 leaves the permissions to the user's umask."""
@@ -100,7 +104,7 @@ def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
     """Writes a folder of files, with its manifest, that appears whole or not at all.
 
     Args:
-        path: Must not exist yet.
+        path: An earlier folder of that name stays until the new one is whole beside it.
         contents: The bytes of each file, by its name.
 
     Raises:
@@ -121,6 +125,9 @@ def write_folder(path: Path, contents: Mapping[str, bytes]) -> None:
         }
         _write_synced(temporary / MANIFEST, to_json(manifest))
         _disk.sync_folder(temporary)
+        if path.exists():
+            # A folder cannot be renamed onto another that holds something.
+            remove_folder(path)
         _disk.rename(temporary, path)
         _disk.sync_folder(path.parent)
 
@@ -135,12 +142,16 @@ def read_folder(path: Path) -> dict[str, bytes]:
         entries = json.loads((path / MANIFEST).read_bytes())["files"]
         contents = {}
         for entry in entries:
-            name = Path(entry["path"]).name
+            name = entry["path"]
+            if Path(name).name != name or not (path / name).is_file():
+                raise RunError("The manifest names something that is not a file of this folder.", where=path / MANIFEST)
+            if (path / name).stat().st_size != entry["size"]:
+                raise RunError("The file does not have the size that its manifest records.", where=path / name)
             data = (path / name).read_bytes()
-            if len(data) != entry["size"] or hashlib.sha256(data).hexdigest() != entry["sha256"]:
+            if hashlib.sha256(data).hexdigest() != entry["sha256"]:
                 raise RunError("The file does not have the checksum that its manifest records.", where=path / name)
             contents[name] = data
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RunError(f"The folder is not whole ({error}).", where=path) from error
     return contents
 
@@ -179,31 +190,40 @@ class Journal:
     Args:
         path: Is made when absent.
         length: Bytes to keep; what lies beyond (written after the checkpoint that is resumed) is cut off.
+
+    Attributes:
+        missing: Bytes that should have been kept and are not there.
+
+    Raises:
+        RunError: Here and in every method: the disk is full or cannot be written.
     """
 
     def __init__(self, path: Path, length: int | None = None) -> None:
         self.path = path
-        self._file: BinaryIO = path.open("ab")
-        if length is not None:
-            self._file.truncate(length)
-            self._file.seek(0, os.SEEK_END)
+        self.missing = 0
+        with _said(path):
+            self._descriptor = _disk.open_append(path)
+            if length is not None:
+                self.missing = max(0, length - self._size())
+                # Cutting a file to more than it has would fill it up with zeros.
+                os.ftruncate(self._descriptor, min(length, self._size()))
 
     def append(self, value: Mapping[str, Any]) -> None:
         """Adds one line."""
-        try:
-            self._file.write(to_json_line(value))
-            self._file.flush()
-        except OSError as error:
-            raise _as_run_error(error, self.path) from error
+        with _said(self.path):
+            _write_whole(self._descriptor, to_json_line(value))
 
     def sync(self) -> int:
         """Flushes the lines to the disk and says how many bytes there are."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        return self._file.tell()
+        with _said(self.path):
+            _disk.sync(self._descriptor)
+            return self._size()
 
     def close(self) -> None:
-        self._file.close()
+        os.close(self._descriptor)
+
+    def _size(self) -> int:
+        return os.fstat(self._descriptor).st_size
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
@@ -261,13 +281,19 @@ def to_json_line(value: Mapping[str, Any]) -> bytes:
 def _write_synced(path: Path, data: bytes) -> None:
     descriptor = _disk.create(path)
     try:
-        view = memoryview(data)
-        while view:
-            written = _disk.write(descriptor, view)
-            view = view[written:]
+        _write_whole(descriptor, data)
         _disk.sync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _write_whole(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        written = _disk.write(descriptor, view)
+        if written <= 0:
+            raise OSError(errno.EIO, "nothing more was written")
+        view = view[written:]
 
 
 def _require_space(path: Path, size: int) -> None:
@@ -290,6 +316,15 @@ def _clean_failure(path: Path, temporary: Path) -> Iterator[None]:
         if isinstance(error, OSError):
             raise _as_run_error(error, path) from error
         raise
+
+
+@contextlib.contextmanager
+def _said(path: Path) -> Iterator[None]:
+    """Turns a system error into one that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise _as_run_error(error, path) from error
 
 
 def _as_run_error(error: OSError, path: Path) -> FlambeauError:

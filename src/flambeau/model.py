@@ -21,7 +21,7 @@ from flambeau.core import Builder, Facts, Task
 from flambeau.engine import device as devices
 from flambeau.engine.codec import without_aliases
 from flambeau.engine.evaluate import evaluation_mode
-from flambeau.errors import DataError, ModelError
+from flambeau.errors import DataError, FlambeauError, ModelError
 from flambeau.modelfile import Description, Header, pack, read_header
 from flambeau.recipe import Recipe, parse
 
@@ -84,8 +84,9 @@ class Model:
 
         Returns:
             For each input what the task's ``decode`` gives. For pictures ``{"class": name, "probability": p,
-            "classes": [{"class": name, "probability": p}, ...]}``, the most probable class first. One such dictionary
-            for one input, a list for several.
+            "classes": [{"class": name, "probability": p}, ...]}``, the most probable class first, and ``"doubt"``, a
+            sentence, for a picture unlike all that the model was trained on. One such dictionary for one input, a
+            list for several.
 
         Raises:
             BadRows: An input cannot be read.
@@ -103,7 +104,12 @@ class Model:
         batch = self.task.collate(self.task.read({self.task.input: rows}, self.facts))
         on_device = {name: tensor.to(self.device) for name, tensor in batch.items()}
         with torch.inference_mode(), evaluation_mode(self.network):
-            return self.task.decode(self.task.predict(self.network, on_device), self.facts)
+            decoded = self.task.decode(self.task.predict(self.network, on_device), self.facts)
+        doubts = self.task.doubts(batch, self.facts)
+        return [
+            {**row, "doubt": doubt} if doubt and isinstance(row, dict) else row
+            for row, doubt in zip(decoded, doubts, strict=True)
+        ]
 
     def save(self, path: str | Path) -> Path:
         """Writes the model as one file, which :func:`load` reads.
@@ -198,14 +204,21 @@ def load_file(path: Path, *, device: str = "cpu", network: Any = None, trust_cod
     where = devices.choose(device)
     header = read_header(path)
     description = header.description
-    recipe = parse(description.recipe, where=path)
-    task = catalog.task(description.task)
-    builder = _builder(description, network, trust_code, path)
-    _compare_shapes(header, task, recipe, builder, path)
+    try:
+        recipe = parse(description.recipe, where=path)
+        task = catalog.task(description.task)
+        builder = _builder(description, network, trust_code, path)
+        _compare_shapes(header, task, recipe, builder, path)
+    except ModelError:
+        raise
+    except FlambeauError as error:
+        raise ModelError(
+            f"The network that the file describes cannot be built: {error.problem}", where=path, remedy=error.remedy
+        ) from error
     weights = header.read_tensors()
     weights |= {name: weights[kept] for name, kept in description.aliases.items() if kept in weights}
     built = task.build(recipe, description.facts, builder)
-    built.load_state_dict(weights)
+    _load_weights(built, weights, path)
     return Model(built.to(where), task, description.facts, description)
 
 
@@ -235,9 +248,9 @@ def _compare_shapes(header: Header, task: Task, recipe: Recipe, builder: Builder
     try:
         with torch.device("meta"):
             built = task.build(recipe, facts, builder)
-    except ModelError:
+    except FlambeauError:
         raise
-    except (NotImplementedError, RuntimeError, TypeError, ValueError, KeyError, AttributeError):
+    except Exception:  # a constructor of the user's own may do anything, such as read a value, which "meta" has not
         built = _built_or_refused(task, recipe, facts, builder, path)
     wanted = {name: tuple(tensor.shape) for name, tensor in built.state_dict().items()}
     found = {
@@ -257,8 +270,24 @@ def _compare_shapes(header: Header, task: Task, recipe: Recipe, builder: Builder
 def _built_or_refused(task: Task, recipe: Recipe, facts: Facts, builder: Builder, path: Path) -> nn.Module:
     try:
         return task.build(recipe, facts, builder)
-    except (RuntimeError, TypeError, ValueError, KeyError, AttributeError) as error:
-        raise ModelError(f"The network that the file describes cannot be built ({error}).", where=path) from error
+    except FlambeauError:
+        raise
+    except Exception as error:  # what the file says of itself is not to be believed, and may fail anywhere
+        raise ModelError(
+            f"The network that the file describes cannot be built ({type(error).__name__}: {error}).", where=path
+        ) from error
+
+
+def _load_weights(built: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    for name, wanted in built.state_dict().items():
+        if weights[name].dtype != wanted.dtype:
+            raise ModelError(
+                "A tensor is not of the type that the architecture has.",
+                where=f"{path}: {name}",
+                expected=wanted.dtype,
+                received=weights[name].dtype,
+            )
+    built.load_state_dict(weights)
 
 
 def _as_several(inputs: Any) -> list[Any] | None:

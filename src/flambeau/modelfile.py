@@ -2,7 +2,8 @@
 
 Layout: 8 bytes with the header's length, the header (JSON: dtype, shape and place of each tensor, and the metadata),
 the tensors' bytes. The metadata's one key is ``flambeau``, a JSON text in a fixed key order; its ``sha256`` is over
-itself with that field empty, its ``tensors_sha256`` over the tensors' bytes.
+itself with that field empty, its ``tensors_sha256`` over the tensors' bytes, its ``layout_sha256`` over their names,
+types, shapes and places.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Description(BaseModel):
     format: Literal[1] = 1
     sha256: str = ""
     tensors_sha256: str = ""
+    layout_sha256: str = ""
     task: str
     architecture: dict[str, Any]
     facts: dict[str, Any]
@@ -85,7 +87,8 @@ def pack(plain: bytes, description: Description) -> bytes:
     """
     (length,) = struct.unpack("<Q", plain[:8])
     header, data = json.loads(plain[8 : 8 + length]), plain[8 + length :]
-    described = description.model_copy(update={"tensors_sha256": hashlib.sha256(data).hexdigest(), "sha256": ""})
+    sums = {"tensors_sha256": hashlib.sha256(data).hexdigest(), "layout_sha256": _layout_checksum(header), "sha256": ""}
+    described = description.model_copy(update=sums)
     text = _with_own_checksum(described)
     packed = json.dumps({"__metadata__": {KEY: text}, **header}, separators=(",", ":")).encode()
     packed += b" " * (-len(packed) % 8)
@@ -101,7 +104,7 @@ def read_header(path: Path) -> Header:
     raw, size = _raw_header(path)
     try:
         header = json.loads(raw)
-        metadata = header.pop("__metadata__", {})
+        metadata = header.pop("__metadata__", None) or {}
         text = metadata.get(KEY)
         shapes = {name: tuple(int(side) for side in entry["shape"]) for name, entry in header.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -115,7 +118,10 @@ def read_header(path: Path) -> Header:
     if len(shapes) > MOST_TENSORS:
         raise _damaged(path, f"it declares {len(shapes):,} tensors, and at most {MOST_TENSORS:,} are accepted")
     _check_places(path, header, size - 8 - len(raw))
-    return Header(path, _description(path, text), shapes, 8 + len(raw))
+    description = _description(path, text)
+    if _layout_checksum(header) != description.layout_sha256:
+        raise _damaged(path, "its tensors' names, types, shapes or places are not those that it records")
+    return Header(path, description, shapes, 8 + len(raw))
 
 
 def _raw_header(path: Path) -> tuple[bytes, int]:
@@ -138,6 +144,10 @@ def _check_places(path: Path, header: dict[str, Any], available: int) -> None:
     """The tensors must fill the rest of the file, one after another; then no shape can claim more than is there."""
     end = 0
     try:
+        if not all(entry.keys() == {"dtype", "shape", "data_offsets"} for entry in header.values()):
+            raise KeyError("an entry is not that of a tensor")
+        if not all(isinstance(entry["dtype"], str) for entry in header.values()):
+            raise TypeError("a type is not a name")
         for start, stop in sorted(tuple(entry["data_offsets"]) for entry in header.values()):
             if start != end or stop < start:
                 raise _damaged(path, "its tensors overlap or leave gaps")
@@ -164,6 +174,10 @@ def _with_own_checksum(description: Description) -> str:
     empty = json.dumps(document, ensure_ascii=False)
     document["sha256"] = hashlib.sha256(empty.encode()).hexdigest()
     return json.dumps(document, ensure_ascii=False)
+
+
+def _layout_checksum(header: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
 
 
 def _damaged(path: Path, reason: str) -> ModelError:

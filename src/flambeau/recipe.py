@@ -315,16 +315,48 @@ def _sentences(error: ValidationError) -> list[str]:
         if item["type"] == "extra_forbidden":
             text = f"there is no such setting. {did_you_mean(str(item['loc'][-1]), _known(item['loc'][:-1]))}"
         else:
-            text = f"{text[0].lower()}{text[1:]}, received {item['input']!r}"
+            text = f"{_expected(item['type'], item.get('ctx', {}), text)}, received {item['input']!r}"
         by_field.setdefault(path, []).append(text)
     return [f"{path}: {_join(texts)}" for path, texts in by_field.items()]
+
+
+_EXPECTED = {
+    "bool_parsing": "expected true or false",
+    "bool_type": "expected true or false",
+    "dict_type": "expected a table",
+    "finite_number": "expected a finite number",
+    "float_parsing": "expected a number",
+    "float_type": "expected a number",
+    "greater_than": "expected more than {gt:g}",
+    "greater_than_equal": "expected at least {ge:g}",
+    "int_from_float": "expected a whole number",
+    "int_parsing": "expected a whole number",
+    "int_type": "expected a whole number",
+    "less_than": "expected less than {lt:g}",
+    "less_than_equal": "expected at most {le:g}",
+    "list_type": "expected a list",
+    "literal_error": "expected {expected}",
+    "model_type": "expected a table",
+    "string_type": "expected a text",
+    "tuple_type": "expected a list",
+}
+"""What is said in place of pydantic's own sentences, by the type of the error."""
+
+
+def _expected(kind: str, context: Mapping[str, Any], text: str) -> str:
+    """A sentence about a wrong value, in the words that a recipe's writer knows."""
+    known = _EXPECTED.get(kind)
+    return f"{text[0].lower()}{text[1:]}" if known is None else known.format(**context)
 
 
 def _join(texts: list[str]) -> str:
     first, *rest = texts
     received = f", received {first.rsplit(', received ', 1)[1]}" if ", received " in first else ""
     bare = [text.removesuffix(received) for text in [first, *rest]]
-    return " or ".join(dict.fromkeys(bare)) + received
+    different = list(dict.fromkeys(bare))
+    if all(text.startswith("expected ") for text in different):
+        different[1:] = [text.removeprefix("expected ") for text in different[1:]]
+    return " or ".join(different) + received
 
 
 def _field(location: tuple[int | str, ...]) -> str:

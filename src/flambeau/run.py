@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from flambeau.model import Model
 
 RECIPE, INFO, METRICS, MODEL, REPORT = "recipe.toml", "run.json", "metrics.jsonl", "model.safetensors", "report.html"
+NEEDED = ("status", "data", "facts", "segments", "device")
 
 
 class Run:
@@ -54,7 +55,7 @@ class Run:
                     expected=f"a folder with {RECIPE} and {INFO}, as `flambeau train` makes it",
                     received="no such folder" if not self.path.exists() else f"no {name}",
                 )
-        self.recipe: Recipe = from_file(self.path / RECIPE)
+        self.recipe: Recipe = self._read_recipe()
         self.info: dict[str, Any] = self._read_info()
 
     @classmethod
@@ -66,15 +67,25 @@ class Run:
         """
         require_empty(path)
         path.mkdir(parents=True, exist_ok=True)
-        files.write(path / RECIPE, recipe.to_toml().encode())
+        # The recipe comes last: a folder that has one can be resumed, one that has none is as good as empty.
         files.write_json(path / INFO, dict(info))
+        files.write(path / RECIPE, recipe.to_toml().encode())
         return cls(path)
+
+    def _read_recipe(self) -> Recipe:
+        try:
+            return from_file(self.path / RECIPE)
+        except UnicodeDecodeError as error:
+            raise RunError(f"The file is damaged ({error.reason}).", where=self.path / RECIPE) from error
 
     def _read_info(self) -> dict[str, Any]:
         try:
             info: dict[str, Any] = json.loads((self.path / INFO).read_bytes())
-        except ValueError as error:
+            missing = [name for name in NEEDED if name not in info]
+        except (ValueError, TypeError, RecursionError) as error:
             raise RunError(f"The file is damaged ({error}).", where=self.path / INFO) from error
+        if missing:
+            raise RunError(f"The file is damaged: it has no {', '.join(missing)}.", where=self.path / INFO)
         return info
 
     def save_info(self, **values: Any) -> None:
@@ -161,10 +172,15 @@ def require_empty(path: Path) -> None:
     """
     if path.exists() and not path.is_dir():
         raise RunError("This is a file, and a run needs a folder.", where=path, remedy="Choose another --out.")
-    if path.is_dir() and any(entry.name != "LOCK" for entry in path.iterdir()):
-        is_run = (path / RECIPE).is_file()
+    is_run = (path / RECIPE).is_file()
+    if path.is_dir() and (is_run or any(not _left_over(entry.name) for entry in path.iterdir())):
         raise RunError(
             "The folder holds a run already." if is_run else "The folder is not empty.",
             where=path,
             remedy=f"flambeau resume {path}, or choose another --out." if is_run else "Choose another --out.",
         )
+
+
+def _left_over(name: str) -> bool:
+    """Whether a start that was interrupted before the recipe was there may have left this."""
+    return name in ("LOCK", INFO) or name.startswith(files.TEMPORARY)

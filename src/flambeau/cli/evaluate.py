@@ -23,7 +23,7 @@ def evaluate(
 ) -> None:
     """Score a model on a split of its own data, or on other data."""
     with output(json, debug, quiet) as to:
-        from flambeau.metrics.tables import by_class
+        from flambeau.metrics.tables import accuracy_interval, by_class
         from flambeau.userfile import load_object
         from flambeau.workflow.scoring import evaluate as score
 
@@ -36,14 +36,16 @@ def evaluate(
             trust_code=trust_code,
         )
         rows = by_class(scored.evaluation.sums["confusion"], scored.classes)
-        to.text(f"{scored.examples:,} examples, split {scored.split}")
+        to.text(f"{scored.examples:,} examples ({'all of them' if scored.split == 'all' else scored.split})")
+        low, high = accuracy_interval(scored.evaluation.sums["confusion"])
         for name, value in scored.scores.items():
-            to.text(f"{name:<22} {value:.6f}")
+            interval = f"  (95 % interval {low:.4f} to {high:.4f})" if name == "accuracy" else ""
+            to.text(f"{name:<20}  {value:.6f}{interval}")
         if not quiet:
-            to.text(f"\n{'class':<24} {'precision':>9} {'recall':>9} {'f1':>9} {'support':>8}")
-            for row in rows:
-                cells = " ".join(f"{_number(row[key]):>9}" for key in ("precision", "recall", "f1"))
-                to.text(f"{row['class']:<24} {cells} {row['support']:>8}")
+            to.text()
+            keys = ("precision", "recall", "f1")
+            cells = [[row["class"], *(_number(row[key]) for key in keys), f"{row['support']:,}"] for row in rows]
+            to.table([["class", *keys, "examples"], *cells], frozenset({1, 2, 3, 4}))
         to.result({"split": scored.split, "examples": scored.examples, "scores": scored.scores, "classes": rows})
 
 

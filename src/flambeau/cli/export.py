@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from flambeau.cli.output import Debug, Json, Network, Quiet, TrustCode, output
+from flambeau.cli.output import Debug, Json, Network, Output, Quiet, TrustCode, output
 
 
 def export(
@@ -22,14 +22,22 @@ def export(
 ) -> None:
     """Write a model in a form that other programs read."""
     with output(json, debug, quiet) as to:
-        from flambeau import catalog
-        from flambeau.model import load
+        from flambeau.export.writing import export as write
         from flambeau.userfile import load_object
 
-        write = catalog.find("formats", format)
         made_by = load_object(network) if network else None
-        result = write(load(model, network=made_by, trust_code=trust_code), out)
+        result = write(model, out, format, network=made_by, trust_code=trust_code)
         to.text(f"{result['out']}: {result['tensors']} tensors")
         if not quiet:
-            to.text(f"input: {result['preprocessing']}")
+            _print_preprocessing(to, result["preprocessing"])
         to.result(result)
+
+
+def _print_preprocessing(to: Output, wanted: dict[str, Any]) -> None:
+    """What plain PyTorch has to do with a picture before it gives it to the network."""
+    size = "x".join(map(str, [wanted["channels"], *wanted["size"]]))
+    to.text(f"input    float32 N x {size}, pixels in [0, 1]")
+    if wanted.get("mean") is not None:
+        mean, std = (", ".join(f"{value:.6f}" for value in wanted[name]) for name in ("mean", "std"))
+        to.text(f"         then (x - mean) / std with mean {mean} and std {std}")
+    to.text(f"output   logits in the order {', '.join(wanted['classes'])}")

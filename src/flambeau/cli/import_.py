@@ -28,7 +28,12 @@ def import_(
         try:
             names = [line.strip() for line in classes.read_text(encoding="utf-8").splitlines() if line.strip()]
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"The file of class names cannot be read ({error}).", where=classes) from error
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise UsageError(
+                f"The file of class names cannot be read ({reason}).",
+                where=classes,
+                expected="a text file with a class name a line, in the order of the network's outputs",
+            ) from error
         imported = import_weights(weights, model=model, classes=names, settings=settings or [])
         path = imported.save(out or weights.with_suffix(".safetensors"))
         size = "x".join(map(str, [imported.facts["channels"], *imported.facts["size"]]))

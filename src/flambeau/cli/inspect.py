@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flambeau.cli.output import Debug, Json, Output, Quiet, Settings, output
+from flambeau.cli.output import Debug, Json, Network, Output, Quiet, Settings, TrustCode, output
 
 if TYPE_CHECKING:
     from flambeau.core import Dataset
@@ -20,6 +20,8 @@ def inspect(
     ] = "1x28x28",
     classes: Annotated[int, typer.Option(help="For a network: how many classes.", min=1)] = 10,
     settings: Settings = None,
+    network: Network = None,
+    trust_code: TrustCode = False,
     samples: Annotated[int, typer.Option(help="For data: how many samples to show.", min=0)] = 20,
     png: Annotated[
         Path | None, typer.Option(help="For data: where the sample grid goes. Default: <name>-samples.png.")
@@ -30,17 +32,40 @@ def inspect(
 ) -> None:
     """Look at data, a network's layers, a run or a model file."""
     with output(json, debug, quiet) as to:
-        from flambeau.recipe import with_settings
+        from flambeau.userfile import load_object
         from flambeau.workflow.inspecting import inspect as look
 
-        arguments = with_settings({}, settings or []).get("model", {})
-        found = look(target, shape=_shape(shape), classes=classes, settings=arguments)
+        found = look(
+            target,
+            shape=_shape(shape),
+            classes=classes,
+            settings=_arguments(settings or []),
+            network=load_object(network) if network else None,
+            trust_code=trust_code,
+        )
         facts = found.facts
         if found.dataset is not None and samples:
             facts = {**facts, "samples": str(_grid(to, found.dataset, samples, png))}
-        if not json:
-            _PRINTERS[found.kind](to, facts)
+        _PRINTERS[found.kind](to, facts)
         to.result({"kind": found.kind, **facts})
+
+
+def _arguments(settings: list[str]) -> dict[str, Any]:
+    """The arguments of a network among the settings, which can hold nothing else here."""
+    from flambeau.errors import UsageError
+    from flambeau.recipe import with_settings
+
+    given = with_settings({}, settings)
+    arguments = given.pop("model", {})
+    if given or not isinstance(arguments, dict):
+        raise UsageError(
+            "Here only the arguments of a network can be set.",
+            where="--set",
+            expected="model.NAME=VALUE, such as model.width=32",
+            received=", ".join(settings),
+            remedy="Pictures' size and classes are said with --input and --classes.",
+        )
+    return arguments
 
 
 def _shape(text: str) -> tuple[int, int, int]:
@@ -67,60 +92,104 @@ def _grid(to: Output, dataset: Dataset, count: int, png: Path | None) -> Path:
     files.write(path, buffer.getvalue())
     if not to.json and to.console.is_terminal:
         columns = max(1, to.console.width // 22)
-        to.console.print(to_terminal(pictures[: 2 * columns], captions[: 2 * columns], columns))
+        # Drawn anew: fewer samples still show as many classes as there is room for.
+        to.console.print(to_terminal(*samples(dataset, min(count, 2 * columns)), columns))
     return path
 
 
 def _print_data(to: Output, facts: dict[str, Any]) -> None:
-    to.text(f"{facts['name']}: {', '.join(f'{count:,} {split}' for split, count in facts['rows'].items())}")
     splits = list(facts["counts"])
-    to.text(f"\n{'class':<24}" + "".join(f"{split:>10}" for split in splits))
-    for name in facts["classes"]:
-        to.text(f"{name:<24}" + "".join(f"{facts['counts'][split].get(name, 0):>10,}" for split in splits))
-    sizes = ", ".join(f"{size['width']}x{size['height']} ({size['count']:,})" for size in facts["sizes"][:5])
-    to.text(f"\nsizes     {sizes}")
-    to.text(f"channels  {facts['channels']}")
-    to.text(f"mean      {_rounded(facts['mean'])}\nstd       {_rounded(facts['std'])}  (of pixels in [0, 1])")
-    for key in ("source", "licence", "homepage", "hash", "samples"):
-        if facts.get(key):
-            to.text(f"{key:<9} {facts[key]}")
+    to.text(f"{facts['name']}: {', '.join(f'{count:,} {split}' for split, count in facts['rows'].items())}\n")
+    rows = [["class", *splits]]
+    rows += [[name, *(f"{facts['counts'][s].get(name, 0):,}" for s in splits)] for name in facts["classes"]]
+    to.table(rows, frozenset(range(1, len(splits) + 1)))
+    to.text()
+    for name, value in _about_data(facts).items():
+        to.text(f"{name:<9} {value}")
     for note in facts["notes"]:
-        to.text(f"note: {note}")
+        to.paragraph(f"note: {note}", "", "      ")
+
+
+def _about_data(facts: dict[str, Any]) -> dict[str, str]:
+    sizes = [f"{size['width']}x{size['height']} ({size['count']:,})" for size in facts["sizes"][:5]]
+    reach = facts["size_range"]
+    if reach and len(facts["sizes"]) > 5:
+        (narrow, wide), (low, high) = reach["width"], reach["height"]
+        sizes.append(f"...; widths {narrow} to {wide}, heights {low} to {high}")
+    kinds = {"1": "grey", "3": "RGB"}
+    colours = ", ".join(f"{count:,} {kinds.get(channels, channels)}" for channels, count in facts["channels"].items())
+    found = {"sizes": ", ".join(sizes), "colours": colours}
+    found |= {
+        "mean": f"{_rounded(facts['mean'])}  (of pixels in [0, 1], training split)",
+        "std": _rounded(facts["std"]),
+    }
+    return found | {key: facts[key] for key in ("source", "licence", "homepage", "hash", "samples") if facts.get(key)}
 
 
 def _print_network(to: Output, facts: dict[str, Any]) -> None:
-    rows = facts["layers"]
-    width = max(len(f"{row['name']} {row['type']}") for row in rows)
-    to.text(f"input {'x'.join(map(str, facts['input']))}")
-    for row in rows:
-        shape = "x".join(map(str, row["output"][1:])) if row["output"] else "-"
-        adds = "-" if row["multiply_adds"] is None else f"{row['multiply_adds']:,}"
-        head = f"{row['name']} {row['type']}"
-        to.text(f"{head:<{width}}  {shape:>12}  {row['parameters']:>10,} parameters  {adds:>12} multiply-adds")
-        if row["formula"]:
-            to.text(f"{'':<{width}}  {row['formula']}")
-    to.text(f"in all {facts['parameters']:,} parameters, {facts['multiply_adds']:,} multiply-adds a picture")
+    to.text(f"input {_by(facts['input'])}\n")
+    rows = [["layer", "type", "output", "parameters", "multiply-adds", "how the shape follows"]]
+    for row in facts["layers"]:
+        adds = "?" if row["multiply_adds"] is None else _count(row["multiply_adds"])
+        shape = _by(row["output"][1:]) if row["output"] else "?"
+        rows.append([row["name"], row["type"], shape, _count(row["parameters"]), adds, row["formula"]])
+    rows.append(["in all", "", "", f"{facts['parameters']:,}", f"{facts['multiply_adds']:,}", "for one picture"])
+    to.table(rows, frozenset({3, 4}))
 
 
 def _print_run(to: Output, facts: dict[str, Any]) -> None:
     data = facts["data"]
-    to.text(f"{facts['run']}: {facts['status']}, recipe {facts['recipe']['name']}")
-    to.text(f"data {data['name']} {data['examples']}, device {facts['device']}, {facts['threads']} threads")
-    for line in facts["metrics"]:
-        values = "  ".join(f"{k} {v:.4f}" for k, v in line.items() if "/" in k and isinstance(v, float))
-        to.text(f"epoch {line['epoch'] + 1}: {values}")
-    for name, value in facts.get("scores", {}).items():
-        to.text(f"{name:<28} {value:.6f}")
+    sizes = ", ".join(f"{count:,} {split}" for split, count in data["examples"].items())
+    to.text(f"{facts['run']}: {facts['status']}\n")
+    lines = {"recipe": facts["recipe"]["name"], "model": facts["recipe"]["model"]["name"]}
+    lines |= {"data": f"{data['name']} ({sizes})", "device": f"{facts['device']}, {facts['threads']} threads"}
+    if facts["status"] != "finished":
+        lines["to go on"] = f"flambeau resume {facts['run']}"
+    for name, value in lines.items():
+        to.text(f"{name:<8} {value}")
+    if facts["metrics"]:
+        to.text()
+        shown = [name for name in ("train/loss", "val/loss", "val/accuracy") if name in facts["metrics"][0]]
+        rows = [[str(line["epoch"] + 1), *(f"{line[name]:.4f}" for name in shown)] for line in facts["metrics"]]
+        to.table([["epoch", *shown], *rows], frozenset(range(4)))
+    _print_scores(to, facts.get("scores", {}))
+    if "layers" in facts:
+        to.text()
+        _print_network(to, facts)
+    for note in facts["notes"]:
+        to.paragraph(f"note: {note}", "", "      ")
 
 
 def _print_model(to: Output, facts: dict[str, Any]) -> None:
-    data = facts["data"]
-    to.text(f"{facts['architecture']} for {facts['task']}, trained on {data['name']}")
-    to.text(f"classes: {', '.join(facts['classes'])}")
+    to.text(f"{facts['architecture']} for {facts['task']}, trained on {facts['data']['name']}")
+    to.paragraph(f"{len(facts['classes'])} classes: {', '.join(facts['classes'])}", "")
+    _print_scores(to, facts["scores"])
+    to.text()
     _print_network(to, facts)
-    for name, value in facts["scores"].items():
-        to.text(f"{name:<28} {value:.6f}")
-    to.text(", ".join(f"{name} {value}" for name, value in facts["provenance"].items()))
+    to.text("\n" + ", ".join(f"{name} {value}" for name, value in facts["provenance"].items()))
+
+
+def _print_scores(to: Output, scores: dict[str, float]) -> None:
+    """Scores with a column for each split."""
+    splits = list(dict.fromkeys(name.partition("/")[0] for name in scores))
+    names = list(dict.fromkeys(name.partition("/")[2] for name in scores))
+    if not names:
+        return
+    to.text()
+    rows = [[name, *(_score(scores.get(f"{split}/{name}")) for split in splits)] for name in names]
+    to.table([["score", *splits], *rows], frozenset(range(1, len(splits) + 1)))
+
+
+def _score(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _count(number: int) -> str:
+    return f"{number:,}" if number else ""
+
+
+def _by(sides: list[int]) -> str:
+    return "x".join(map(str, sides))
 
 
 def _rounded(values: list[float]) -> str:

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-from flambeau.cli.output import Debug, Json, Quiet, output
+from typing import Any
+
+from flambeau.cli.output import Debug, Json, Output, Quiet, output
+
+INDENT = "    "
 
 
 def datasets(json: Json = False, debug: Debug = False, quiet: Quiet = False) -> None:
-    """List the built-in data sets."""
+    """List the built-in data sets, and where they are on this machine."""
     with output(json, debug, quiet) as to:
         from flambeau.workflow.listing import datasets as listed
 
         rows = listed()
         for row in rows:
-            to.text(row["name"] if quiet else f"{row['name']:<20} {row['about']}")
+            to.text(row["name"])
+            if not quiet:
+                _print_dataset(to, row)
         if not quiet:
             to.text("\nA folder of pictures (class/... or train|val|test/class/...) needs no name: give its path.")
         to.result({"datasets": rows})
+
+
+def _print_dataset(to: Output, row: dict[str, Any]) -> None:
+    to.paragraph(row["about"], INDENT)
+    if row["classes"]:
+        to.paragraph(f"{len(row['classes'])} classes: {', '.join(row['classes'])}", INDENT)
+    if row["licence"]:
+        to.paragraph(f"licence: {row['licence']}", INDENT)
+    if row["found"]:
+        to.text(f"{INDENT}found: {row['found']}")
+    elif row["download"]:
+        to.text(f"{INDENT}not on this machine; {row['download'] / 1e6:,.0f} MB to download when it is first used")
 
 
 def models(json: Json = False, debug: Debug = False, quiet: Quiet = False) -> None:
@@ -25,16 +43,34 @@ def models(json: Json = False, debug: Debug = False, quiet: Quiet = False) -> No
 
         rows = listed()
         for row in rows:
-            if quiet:
-                to.text(row["name"])
-                continue
-            parameters = "" if row["parameters"] is None else f"  ({row['parameters']:,} parameters at 1x28x28)"
-            to.text(f"{row['name']:<20} {row['about']}{parameters}")
-            arguments = ", ".join(f"{name} = {value!r}" for name, value in row["arguments"].items())
-            to.text(f"{'':<20} {arguments}")
+            to.text(row["name"])
+            if not quiet:
+                _print_model(to, row)
         if not quiet:
-            to.text("\nA class of your own: --model FILE.py:CLASS")
+            to.text(
+                "\nParameters are counted for ten classes of 1x28x28; `flambeau inspect NAME` shows the layers."
+                "\nArguments are set as in --set model.width=32. A class of your own: --model FILE.py:CLASS"
+            )
         to.result({"models": rows})
+
+
+def _print_model(to: Output, row: dict[str, Any]) -> None:
+    to.paragraph(row["about"], INDENT)
+    if row["parameters"] is not None:
+        to.text(f"{INDENT}{row['parameters']:,} parameters")
+    if row["arguments"]:
+        to.paragraph(f"arguments: {', '.join(_argument(*item) for item in row['arguments'].items())}", INDENT)
+
+
+def _argument(name: str, default: Any) -> str:
+    """An argument with its default as it is written in a recipe."""
+    if default is None:
+        return name
+    if isinstance(default, bool):
+        return f"{name} = {str(default).lower()}"
+    if isinstance(default, tuple):
+        return f"{name} = {list(default)}"
+    return f'{name} = "{default}"' if isinstance(default, str) else f"{name} = {default}"
 
 
 def recipes(json: Json = False, debug: Debug = False, quiet: Quiet = False) -> None:
@@ -43,6 +79,10 @@ def recipes(json: Json = False, debug: Debug = False, quiet: Quiet = False) -> N
         from flambeau.workflow.listing import recipes as listed
 
         rows = listed()
+        width = max(len(row["name"]) for row in rows) + 2
         for row in rows:
-            to.text(row["name"] if quiet else f"{row['name']:<28} {row['about']}")
+            if quiet:
+                to.text(row["name"])
+            else:
+                to.paragraph(f"{row['name']:<{width}}{row['about']}", "", " " * width)
         to.result({"recipes": rows})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from typing import Annotated, Any
 
@@ -52,6 +53,22 @@ def callback(
 _Misuse: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
+_PLAIN = {
+    r"^Value error, ": "",
+    r"^Input should be a valid integer.*": "expected a whole number",
+    r"^Input should be a valid number.*": "expected a number",
+    r"^Input should be greater than or equal to ": "expected at least ",
+    r"^Input should be ": "expected ",
+}
+"""What some versions of Typer say about a wrong value, and how we say it."""
+
+
+def _plain(message: str) -> str:
+    for pattern, text in _PLAIN.items():
+        message = re.sub(pattern, text, message)
+    return message
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits: 0 done, 2 misuse or bad input, 1 a bug of ours, 130 and 143 on signals."""
     given = sys.argv[1:] if arguments is None else arguments
@@ -60,6 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
         code = command.main(args=given, prog_name="flambeau", standalone_mode=False)
     except _Misuse as error:
         problem: Any = error
+        problem.message = _plain(problem.message)
         problem.show()
         if "--json" in given:
             typer.echo(json.dumps({"error": {"type": "UsageError", "problem": problem.format_message()}}))

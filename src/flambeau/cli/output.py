@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json as json_module
+import math
+import shutil
 import sys
+import textwrap
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,9 +27,7 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="A setting of the recipe, as in train.batch_size=32. Repeatable.", metavar="KEY=VALUE"),
 ]
-TrustCode = Annotated[
-    bool, typer.Option("--trust-code", help="Run the source text that such a model carries.")
-]
+TrustCode = Annotated[bool, typer.Option("--trust-code", help="Run the source text that such a model carries.")]
 Network = Annotated[
     str | None, typer.Option("--network", help="The class of a model of its own class.", metavar="FILE.py:CLASS")
 ]
@@ -54,18 +55,48 @@ class Output:
     def result(self, value: dict[str, Any]) -> None:
         """Prints the command's result as JSON, when that was asked for."""
         if self.json:
-            typer.echo(json_module.dumps(value, ensure_ascii=False, default=str))
+            typer.echo(json_module.dumps(_finite(value), ensure_ascii=False, default=str))
 
     def text(self, line: str = "") -> None:
-        """Prints a line of the result for people, also when quiet; nothing under ``--json``."""
-        if not self.json:
-            typer.echo(line)
+        """Prints a line of the result for people, also when quiet; under ``--json`` on standard error."""
+        if not (self.json and self.quiet):
+            typer.echo(line, err=self.json)
+
+    def paragraph(self, text: str, indent: str, further: str | None = None) -> None:
+        """Prints a text in lines as wide as the terminal, each indented; the second and later ones by ``further``."""
+        width = max(40, shutil.get_terminal_size().columns)
+        later = indent if further is None else further
+        self.text(textwrap.fill(text, width, initial_indent=indent, subsequent_indent=later, break_on_hyphens=False))
+
+    def note(self, line: str) -> None:
+        """Prints what deserves attention, on standard error, so that it never mixes with a result."""
+        typer.echo(f"note: {line}", err=True)
+
+    def table(self, rows: list[list[str]], right: frozenset[int] = frozenset(), title: bool = True) -> None:
+        """Prints aligned columns, the first row in bold on a terminal; those of these numbers end on a line."""
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for number, row in enumerate(rows):
+            cells = [
+                f"{cell:>{width}}" if place in right else f"{cell:<{width}}"
+                for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ]
+            line = "  ".join(cells).rstrip()
+            self.text(typer.style(line, bold=True) if title and number == 0 else line)
 
     def fail(self, error: FlambeauError) -> None:
         """Prints an error."""
         typer.echo(f"error: {error}", err=True)
         if self.json:
             typer.echo(json_module.dumps({"error": error.as_dict()}, ensure_ascii=False))
+
+
+def _finite(value: Any) -> Any:
+    """The value with null for what is not a number: JSON has no NaN, and strict readers refuse it."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import typer
 from flambeau.cli.output import Debug, Device, Json, Network, Output, Quiet, TrustCode, output
 
 if TYPE_CHECKING:
+    from flambeau.errors import FlambeauError
     from flambeau.model import Model
 
 
@@ -47,10 +48,13 @@ def predict(
         files = _expanded(paths)
         answered, failed = _predict(loaded, files, top)
         _print(to, format, answered, top)
+        for row in answered:
+            if "doubt" in row and not quiet:
+                to.note(f"{row['path']}: {row['doubt']}")
         for error in failed:
-            typer.echo(f"error: {error['message']}", err=True)
-        errors = [{key: value for key, value in error.items() if key != "message"} for error in failed]
-        to.result({"predictions": answered, "errors": errors})
+            found = f" It is {error['received']}." if "received" in error else ""
+            typer.echo(f"error: {error['path']}: {error['problem']}{found}", err=True)
+        to.result({"predictions": answered, "errors": failed})
         if failed:
             raise typer.Exit(2)
 
@@ -67,7 +71,11 @@ def _expanded(paths: list[Path]) -> list[Path]:
             continue
         inside = sorted(entry for entry in path.rglob("*") if entry.suffix.lower() in EXTENSIONS)
         if not inside:
-            raise DataError("There is no picture in the folder.", where=path)
+            raise DataError(
+                "There is no picture in the folder.",
+                where=path,
+                expected=f"files ending in {', '.join(sorted(EXTENSIONS))}",
+            )
         files += inside
     return files
 
@@ -79,8 +87,14 @@ def _predict(model: Model, paths: list[Path], top: int) -> tuple[list[dict[str, 
 
     answered: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
-    for start in range(0, len(paths), BATCH):
-        portion = paths[start : start + BATCH]
+    there = [path for path in paths if path.exists()]
+    failed += [
+        {"path": str(path), "type": "DataError", "problem": "There is no such file."}
+        for path in paths
+        if not path.exists()
+    ]
+    for start in range(0, len(there), BATCH):
+        portion = there[start : start + BATCH]
         bad: dict[int, Any] = {}
         try:
             rows = model.predict(portion, top=top)
@@ -90,8 +104,13 @@ def _predict(model: Model, paths: list[Path], top: int) -> tuple[list[dict[str, 
             rows = model.predict(good, top=top) if good else []
         readable = [path for number, path in enumerate(portion) if number not in bad]
         answered += [{"path": str(path), **row} for path, row in zip(readable, rows, strict=True)]
-        failed += [{"path": str(portion[n]), **error.as_dict(), "message": str(error)} for n, error in bad.items()]
+        failed += [{"path": str(portion[number]), **_told(error)} for number, error in bad.items()]
     return answered, failed
+
+
+def _told(error: FlambeauError) -> dict[str, object]:
+    """An unreadable picture's error, without where (its path) and the remedy, which is one for training data."""
+    return {name: value for name, value in error.as_dict().items() if name not in ("where", "remedy")}
 
 
 def _print(to: Output, form: Format, rows: list[dict[str, Any]], top: int) -> None:

@@ -16,9 +16,7 @@ Source = Annotated[
         "May be left out when the recipe names it."
     ),
 ]
-Out = Annotated[
-    Path | None, typer.Option(help="The run folder; default runs/<data>-<model>-<time>.", metavar="FOLDER")
-]
+Out = Annotated[Path | None, typer.Option(help="The run folder; default runs/<data>-<model>-<time>.", metavar="FOLDER")]
 
 
 def train(

@@ -28,6 +28,7 @@ from flambeau.errors import RunError, TrainingError
 
 KEPT = 2
 INTERVAL_SECONDS = 10.0
+"""No more than this is lost when a run is killed; looked up whenever a writer is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +60,11 @@ def save(folder: Path, state: State, notes: Mapping[str, Any]) -> Path:
     """
     _require_finite_weights(state)
     path = folder / f"step-{state.step:08d}"
-    if path.exists():
-        # A damaged checkpoint of that step, passed over when the run was resumed.
-        files.remove_folder(path)
     files.write_folder(path, pack(state, notes))
     files.write(folder / "LATEST", f"{path.name}\n".encode())
     if state.best_step is not None:
         files.point_link(folder / "best", f"step-{state.best_step:08d}")
-    _prune(folder, state.best_step)
+    _prune(folder, state.step, state.best_step)
     return path
 
 
@@ -157,7 +155,15 @@ def unpack(contents: Mapping[str, bytes], state: State) -> dict[str, Any]:
             setattr(state, field, document[field])
         state.scores = decode(document["scores"], {})
         _set_generators(document["generators"], tensors)
-    except (KeyError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+    except (
+        LookupError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:
         raise RunError(
             f"The checkpoint does not fit this run ({error}).",
             remedy="Resume with the version of Flambeau that the run's run.json names.",
@@ -179,10 +185,10 @@ class Writer:
     Args:
         folder: The run's ``checkpoints`` folder.
         journal: The run's metrics; its length is recorded, so that a resume cuts it to what the checkpoint knows.
-        last_batch: Batches in an epoch. After the last one nothing is saved until validation is done, for the two
+        last_batch: Batches in an epoch. After the last one the writer waits until validation is done, for the two
             checkpoints would be of the same step.
-        notes: More to store, such as the seconds spent so far; called at each save.
-        interval: Seconds between checkpoints.
+        notes: More to store, such as the seconds spent so far.
+        interval: Seconds between checkpoints; :data:`INTERVAL_SECONDS` when left out.
     """
 
     def __init__(
@@ -191,24 +197,27 @@ class Writer:
         journal: files.Journal,
         last_batch: int,
         notes: Mapping[str, float],
-        interval: float = INTERVAL_SECONDS,
+        interval: float | None = None,
     ) -> None:
         self.folder = folder
         self.journal = journal
         self.last_batch = last_batch
         self.notes = notes
-        self.interval = interval
+        self.interval = INTERVAL_SECONDS if interval is None else interval
         self._saved_at = time.monotonic()
         self._saved_step: int | None = None
 
     def __call__(self, record: Record, state: State) -> None:
         due = record.kind == "step" and time.monotonic() - self._saved_at >= self.interval
-        if due or record.kind == "epoch":
+        if (due and state.batch < self.last_batch) or record.kind == "epoch":
             self.save(state)
 
     def save(self, state: State) -> None:
-        """Saves now, unless there is nothing new to save."""
-        if state.step == self._saved_step or state.batch == self.last_batch:
+        """Saves now, unless there is nothing new to save.
+
+        The model must hold its own weights, not averaged ones: after a validation that is cut short, close the loop.
+        """
+        if state.step == self._saved_step:
             return
         save(self.folder, state, {"metrics_length": self.journal.sync(), "seconds": dict(self.notes)})
         self._saved_at, self._saved_step = time.monotonic(), state.step
@@ -223,10 +232,16 @@ def _require_finite_weights(state: State) -> None:
             )
 
 
-def _prune(folder: Path, best_step: int | None) -> None:
-    """Keeps the best and the newest two; what this process did not write has been verified when it was loaded."""
+def _prune(folder: Path, step: int, best_step: int | None) -> None:
+    """Keeps the best and the newest two that are whole.
+
+    The one just written is whole, and so is the one before it: this process wrote or loaded it. One of a later step
+    was damaged, for else the run would have gone on from there.
+    """
     best = None if best_step is None else f"step-{best_step:08d}"
-    for path in paths(folder)[:-KEPT]:
+    newest = f"step-{step:08d}"
+    later = [path for path in paths(folder) if path.name > newest]
+    for path in [*later, *[path for path in paths(folder) if path.name <= newest][:-KEPT]]:
         if path.name != best:
             files.remove_folder(path)
 

@@ -29,13 +29,15 @@ def encode(value: Any, tensors: dict[str, Tensor], path: str) -> Any:
         ['sgd.0.step']
     """
     if isinstance(value, Tensor):
+        while path in tensors:  # two keys may read alike, such as 1 and "1"
+            path += "'"
         tensors[path] = value.detach()
         return {"$tensor": path}
     if isinstance(value, float) and not math.isfinite(value):
         return {"$float": repr(value)}
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    if isinstance(value, dict):
+    if isinstance(value, dict) and all(key is None or isinstance(key, int | str) for key in value):
         return {"$dict": [[key, encode(item, tensors, f"{path}.{key}")] for key, item in value.items()]}
     if isinstance(value, list):
         return [encode(item, tensors, f"{path}.{number}") for number, item in enumerate(value)]
@@ -44,7 +46,7 @@ def encode(value: Any, tensors: dict[str, Tensor], path: str) -> Any:
     raise RunError(
         f"A value of type {type(value).__name__} cannot be saved.",
         where=path,
-        expected="tensors, numbers, text, None, and lists, tuples and dictionaries of these",
+        expected="tensors, numbers, text, None, lists and tuples of these, and dictionaries of these by number or text",
     )
 
 

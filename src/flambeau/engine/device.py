@@ -22,7 +22,12 @@ def choose(wanted: str) -> torch.device:
     """
     kind, _, number = wanted.partition(":")
     if kind not in KINDS or (number and not number.isdigit()):
-        raise UsageError(f"There is no device called {wanted!r}.", where="device", remedy=did_you_mean(kind, KINDS))
+        raise UsageError(
+            f"There is no device called {wanted!r}.",
+            where="device",
+            expected=f"one of {', '.join(KINDS)}",
+            remedy=did_you_mean(kind, KINDS),
+        )
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if kind == "auto":
         return torch.device(next(name for name in ("cuda", "mps", "cpu") if available[name]))
@@ -30,7 +35,7 @@ def choose(wanted: str) -> torch.device:
         raise UsageError(
             f"PyTorch {torch.__version__} finds no {kind} device here.",
             where="device",
-            expected=f"one of {', '.join(name for name, there in available.items() if there)}",
+            expected=" or ".join(["auto", *(name for name, there in available.items() if there)]),
             received=wanted,
             remedy="Leave --device out, or install a PyTorch build and a driver for this device.",
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 import torch
@@ -45,7 +45,7 @@ class Plan:
     careful: bool = False
 
 
-def train(state: State, plan: Plan) -> Iterator[Record]:
+def train(state: State, plan: Plan) -> Generator[Record, None, None]:
     """Trains from wherever the state stands to the end of the plan, and tells of every step.
 
     Whoever iterates may stop at any record: the state is whole between two of them, and training goes on from it as
@@ -84,7 +84,7 @@ def log_due(batch: int, plan: Plan) -> bool:
     return batch % plan.log_every == (0 if plan.log_first else plan.log_every - 1)
 
 
-def _end_epoch(state: State, plan: Plan) -> Iterator[Record]:
+def _end_epoch(state: State, plan: Plan) -> Generator[Record, None, None]:
     """Validates, notes the best, and moves on to the next epoch."""
     scores: Scores = {}
     if plan.validate is not None:
@@ -112,38 +112,44 @@ def _end_epoch(state: State, plan: Plan) -> Iterator[Record]:
     yield Record("epoch", state.step, ended, plan.stream.length, values, best=best)
 
 
-def _count(state: State, done: Update) -> float | Tensor:
-    """Adds the losses of an update to the meters; returns the first phase's loss."""
-    first: float | Tensor = math.nan
-    for number, (name, mean) in enumerate(done.losses.items()):
-        value: float | Tensor = mean.item() if mean.device.type == "cpu" else mean.to(torch.float64)
-        if number == 0:
+def _count(state: State, done: Update) -> float | Tensor | None:
+    """Adds the losses of an update to the meters; returns the first phase's loss, when that phase was due."""
+    first: float | Tensor | None = None
+    for name, mean in done.losses.items():
+        value = _value(mean)
+        if name == state.phases[0].name:
             first = value
             _add(state, "epoch/loss", value)
             _add(state, "epoch/batches", 1.0)
         _add(state, f"window/{name}", value)
-    _add(state, "window/batches", 1.0)
-    if isinstance(first, float):
-        _require_finite(first, state)
+        _add(state, f"batches/{name}", 1.0)
+        if isinstance(value, float):
+            _require_finite(value, state)
     return first
 
 
-def _log(state: State, done: Update, loss: float | Tensor) -> dict[str, float]:
+def _value(mean: Tensor) -> float | Tensor:
+    """A number on the CPU; elsewhere a scalar that is not waited for, in the widest type that Metal has too."""
+    if mean.device.type == "cpu":
+        return mean.item()
+    return mean.to(torch.float32 if mean.device.type == "mps" else torch.float64)
+
+
+def _log(state: State, done: Update, loss: float | Tensor | None) -> dict[str, float]:
     """The values of a logged step: this batch's loss, the means since the last one, the rate, the gradient norm."""
-    batches = _number(state.meters, "window/batches")
-    means = {
-        name.removeprefix("window/"): _number(state.meters, name) / batches
-        for name in state.meters
-        if name.startswith("window/") and name != "window/batches"
-    }
+    names = [name.removeprefix("window/") for name in state.meters if name.startswith("window/")]
+    means = {name: _number(state.meters, f"window/{name}") / _number(state.meters, f"batches/{name}") for name in names}
+    for mean in means.values():
+        _require_finite(mean, state)
     first = state.phases[0].name
     group = state.optimizers[first].param_groups[0]
-    values = {"loss": float(loss), "mean_loss": means.pop(first, math.nan), "lr": float(group["lr"])}
-    _require_finite(values["mean_loss"], state)
+    values = {} if loss is None else {"loss": float(loss)}
+    values |= {"mean_loss": means.pop(first)} if first in means else {}
+    values["lr"] = float(group["lr"])
     if done.gradient_norm is not None:
         values["gradient_norm"] = float(done.gradient_norm)
-    for name in [name for name in state.meters if name.startswith("window/")]:
-        del state.meters[name]
+    for name in names:
+        del state.meters[f"window/{name}"], state.meters[f"batches/{name}"]
     return values | means
 
 

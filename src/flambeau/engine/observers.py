@@ -88,17 +88,20 @@ class Progress:
         self._bar: Any = None
         self._task: Any = None
         self._started = time.monotonic()
-        self._steps_at_start: int | None = None
+        self._batches_at_start: int | None = None
         self._headed = False
         self._drawn = 0.0
 
     def __call__(self, record: Record, state: State) -> None:
+        if record.kind == "epoch-start":
+            self._started, self._batches_at_start = time.monotonic(), 0
+        elif self._batches_at_start is None:
+            # The first record after a resume in mid-epoch: what came before it took none of this session's time.
+            self._started, self._batches_at_start = time.monotonic(), record.batch
         if record.kind == "epoch":
             self._row(record)
         elif self.console.is_terminal and time.monotonic() - self._drawn > 0.1:
             self._draw(record)
-        if record.kind == "epoch-start":
-            self._started = time.monotonic()
 
     def close(self) -> None:
         """Takes the bar away."""
@@ -120,9 +123,8 @@ class Progress:
         if record.kind == "validate":
             self._bar.update(self._task, status=f"validating, batch {record.batch}")
             return
-        self._steps_at_start = record.step if self._steps_at_start is None else self._steps_at_start
         seconds = max(1e-9, time.monotonic() - self._started)
-        speed = record.batch * self.batch_size / seconds
+        speed = (record.batch - (self._batches_at_start or 0)) * self.batch_size / seconds
         loss = "" if record.loss is None else f"loss {float(record.loss):.4f}  {speed:,.0f} examples/s"
         done = record.epoch * self.batches + record.batch
         self._bar.update(self._task, description=f"epoch {record.epoch + 1}/{self.epochs}", completed=done, status=loss)

@@ -81,6 +81,12 @@ def update(state: State, batch: Batch, rules: Rules, *, measure_gradient: bool =
 def _backward(model: nn.Module, phase: Phase, batch: Batch, accumulate: int) -> dict[str, Tensor]:
     parts = [batch] if accumulate == 1 else micro_batches(batch, accumulate)
     count = sum(phase.count(part) for part in parts)
+    if not count > 0:
+        raise TrainingError(
+            f"The batch counts for nothing in phase {phase.name!r}, so its loss has no mean.",
+            received=f"a count of {count:g}",
+            remedy="Give every class a weight above 0, or use larger batches.",
+        )
     losses: dict[str, Tensor] = {}
     for part in parts:
         loss = phase.loss(model, part)

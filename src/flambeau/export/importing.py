@@ -81,8 +81,13 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             remedy="Where it came from, save the weights alone: torch.save(model.state_dict(), 'model.pth').",
         ) from error
     except (RuntimeError, ValueError, EOFError, KeyError, OSError, AttributeError, IndexError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(f"This is not a file that torch.save wrote ({reason}).", where=path) from error
+        raise ModelError(
+            "This is not a file that torch.save wrote, or it is damaged.",
+            where=path,
+            expected="a .pth file with a state dict",
+            received=str(error).splitlines()[0] if str(error) else type(error).__name__,
+            remedy="Where the network is, write one with torch.save(model.state_dict(), 'model.pth').",
+        ) from error
     if not isinstance(content, Mapping):
         raise ModelError(
             "The file holds no state dict.", where=path, expected="a dictionary of tensors", received=type(content)
@@ -137,14 +142,15 @@ def _fitting(
 
 def _candidates(recipe: Recipe, names: list[str]) -> Iterable[Facts]:
     images = recipe.images
-    for channels, side in GUESSES:
-        size = [side, side] if images.size == "auto" else list(images.size)
-        depth = channels if images.channels == "auto" else images.channels
-        if (images.size != "auto" and side != GUESSES[0][1] and images.channels != "auto") or (
-            images.channels != "auto" and channels != images.channels and images.size == "auto"
-        ):
-            continue
-        yield _facts(recipe, names, size, depth)
+    shapes = (
+        (
+            channels if images.channels == "auto" else images.channels,
+            (side, side) if images.size == "auto" else images.size,
+        )
+        for channels, side in GUESSES
+    )
+    for depth, size in dict.fromkeys(shapes):
+        yield _facts(recipe, names, list(size), depth)
 
 
 def _facts(recipe: Recipe, names: list[str], size: list[int], channels: int) -> Facts:
@@ -183,7 +189,7 @@ def match(weights: Mapping[str, Tensor], network: nn.Module, path: Path) -> dict
             "The weights are not those of this architecture.",
             where=path,
             expected=f"{len(wanted)} tensors, from {next(iter(wanted), 'none')} on",
-            received=f"{len(weights)} tensors, from {next(iter(weights))} on",
+            received=f"{len(weights)} {'tensor' if len(weights) == 1 else 'tensors'}, from {next(iter(weights))} on",
             remedy="Name the architecture that they belong to, with its arguments (--set model.widths=[512,512]).",
         )
     for ours, theirs in pairs:

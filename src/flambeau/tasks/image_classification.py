@@ -11,8 +11,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from flambeau.core import Batch, Builder, Column, Columns, Facts, Loss, Metrics, Outcome, Phase, Shown, Split, Task, Transform
-from flambeau.data import images
+from flambeau.core import (
+    Batch,
+    Builder,
+    Column,
+    Columns,
+    Facts,
+    Loss,
+    Metrics,
+    Outcome,
+    Phase,
+    Shown,
+    Split,
+    Task,
+    Transform,
+)
+from flambeau.data import brightness, images
 from flambeau.data.augment import picture_transform
 from flambeau.data.opening import PictureRules
 from flambeau.engine.optim import optimizer
@@ -87,15 +101,17 @@ def read(raw: Columns, facts: Facts) -> dict[str, Column]:
 
 
 def measure(split: Split, facts: Facts, recipe: Recipe) -> Facts:
-    """The facts with channel means and standard deviations (of pixels in [0, 1]) and the number of each class."""
+    """The facts with channel means and standard deviations (of pixels in [0, 1]), the number of each class, and how
+    dark and how bright pictures are."""
     counts = torch.bincount(split.tensor("label"), minlength=len(facts["classes"])).tolist()
+    known = {**facts, "counts": counts, "brightness": brightness.ranges(split.tensor("image"))}
     if recipe.images.normalize == "none":
-        return {**facts, "counts": counts, "mean": None, "std": None}
+        return {**known, "mean": None, "std": None}
     if recipe.images.normalize == "half":
         half = [0.5] * facts["channels"]
-        return {**facts, "counts": counts, "mean": half, "std": half}
+        return {**known, "mean": half, "std": half}
     mean, std = images.channel_statistics(split.tensor("image"))
-    return {**facts, "counts": counts, "mean": mean, "std": [max(value, 1 / 255) for value in std]}
+    return {**known, "mean": mean, "std": [max(value, 1 / 255) for value in std]}
 
 
 def collate(examples: Columns) -> Batch:
@@ -193,6 +209,11 @@ def example(facts: Facts) -> dict[str, Tensor]:
     return {"image": torch.full((1, facts["channels"], *facts["size"]), 128, dtype=torch.uint8)}
 
 
+def doubts(batch: Batch, facts: Facts) -> list[str | None]:
+    """Pictures whose border or whole is darker or brighter than in every training picture, in a sentence."""
+    return brightness.doubts(batch["image"].cpu(), facts.get("brightness", {}))
+
+
 def calibrate(model: nn.Module, outputs: Mapping[str, Tensor]) -> dict[str, Any]:
     """Fits the temperature on validation logits and stores it in the model."""
     logits, label = outputs["logits"], outputs["label"]
@@ -253,10 +274,13 @@ def tell(outcome: Outcome, recipe: Recipe) -> list[str | Shown]:
         rates = (confusion.diagonal() / confusion.sum(1).clamp(min=1)).tolist()
         shown += [f"accuracy of {name:<10} {100 * rate:5.1f} %" for name, rate in zip(classes, rates, strict=True)]
     low, high = accuracy_interval(outcome.evaluation.sums["confusion"])
-    shown.append(
+    line = (
         f"test accuracy {scores['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}), "
-        f"average loss {scores['loss']:.4f} (mean of batch means {scores['loss_mean_of_batches']:.6f})"
+        f"average loss {scores['loss']:.4f}"
     )
+    # The tutorials print this other average; elsewhere it would only raise the question of which to believe.
+    in_walk = recipe.show.step or recipe.show.epoch
+    shown.append(f"{line} (mean of batch means {scores['loss_mean_of_batches']:.6f})" if in_walk else line)
     return shown
 
 
@@ -310,5 +334,6 @@ TASK = Task(
     keep=("logits", "probabilities", "label"),
     report=report,
     tell=tell,
+    doubts=doubts,
     calibrate=calibrate,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import Any
 
@@ -9,10 +10,11 @@ from flambeau import files
 from flambeau.core import Evaluation, Outcome, Scores, State
 from flambeau.engine import checkpoint
 from flambeau.engine.evaluate import evaluate
+from flambeau.errors import RunError
 from flambeau.model import Model, describe
 from flambeau.run import MODEL, REPORT, Run
 from flambeau.workflow.job import Job, data_record
-from flambeau.workflow.reporting import render_report
+from flambeau.workflow.reporting import render_report, warnings
 
 
 def finish(run: Run, job: Job, state: State, clock_offset: float) -> Run:
@@ -53,13 +55,19 @@ def finish(run: Run, job: Job, state: State, clock_offset: float) -> Run:
 def select(run: Run, job: Job, state: State) -> dict[str, Any]:
     """Puts the weights to be kept into the state's model; says which they are."""
     best, last = state.best_step, state.step
-    if job.recipe.train.keep == "best" and best is not None and best != last and validates_apart(job):
-        loaded = checkpoint.load(run.checkpoints, state, step=best)
-        if loaded is None:
-            job.teller.notes([f"the checkpoint of step {best}, the best, is gone; the last weights are kept"])
+    wanted = job.recipe.train.keep == "best" and validates_apart(job)
+    if wanted and best is not None and best != last and _restored(run, state, best) is None:
+        job.teller.notes([f"the checkpoint of step {best}, the best, is gone or damaged; the last weights are kept"])
     if state.ema is not None:
         state.model.load_state_dict(state.ema)
     return {"step": state.step, "why": "best on validation" if state.step == best else "last"}
+
+
+def _restored(run: Run, state: State, step: int) -> checkpoint.Loaded | None:
+    try:
+        return checkpoint.load(run.checkpoints, state, step=step)
+    except RunError:
+        return None
 
 
 def validates_apart(job: Job) -> bool:
@@ -88,4 +96,13 @@ def _tell(run: Run, job: Job, outcome: Outcome) -> None:
         else:
             files.write(run.path / item.name, item.png)
             job.teller.show(item)
-    job.teller.facts({"model": run.path / MODEL, "report": run.path / REPORT})
+    job.teller.notes(warnings(run))
+    folder = shlex.quote(str(run.path))
+    job.teller.facts(
+        {
+            "model": run.path / MODEL,
+            "report": run.path / REPORT,
+            "predict": f"flambeau predict {folder} PICTURE...",
+            "evaluate": f"flambeau evaluate {folder}",
+        }
+    )

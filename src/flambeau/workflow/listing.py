@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from flambeau import catalog
+from flambeau.data.datasets.locate import Layout, roots, seen
 from flambeau.errors import FlambeauError
 
 FACTS = {"classes": [str(number) for number in range(10)], "size": [28, 28], "channels": 1}
@@ -16,8 +17,30 @@ FACTS = {"classes": [str(number) for number in range(10)], "size": [28, 28], "ch
 
 
 def datasets() -> list[dict[str, Any]]:
-    """The built-in data sets: ``name`` and ``about``."""
-    return [{"name": name, "about": _about_module("datasets", name)} for name in catalog.names("datasets")]
+    """The built-in data sets, none of which is loaded for this.
+
+    Returns:
+        For each ``name``, ``about``, ``classes``, ``licence``, ``found`` (where its files are on this machine, or
+        None) and ``download`` (the bytes that would be fetched otherwise, or None).
+    """
+    return [_dataset(name) for name in catalog.names("datasets")]
+
+
+def _dataset(name: str) -> dict[str, Any]:
+    module = sys.modules[catalog.find("datasets", name).__module__]
+    info, layout = getattr(module, "INFO", {}), getattr(module, "LAYOUT", None)
+    found = info.get("source")
+    if isinstance(layout, Layout):
+        place = seen(layout, roots())
+        found = None if place is None else str(place.absolute())
+    return {
+        "name": name,
+        "about": _about(module.__doc__),
+        "classes": info.get("classes"),
+        "licence": info.get("licence"),
+        "found": found,
+        "download": layout.download if isinstance(layout, Layout) and found is None else None,
+    }
 
 
 def models() -> list[dict[str, Any]]:
@@ -25,7 +48,7 @@ def models() -> list[dict[str, Any]]:
     return [
         {
             "name": name,
-            "about": _first_sentence(catalog.find("models", name).__doc__),
+            "about": _first_paragraph(catalog.find("models", name).__doc__),
             "arguments": {
                 key: None if default is inspect.Parameter.empty else default
                 for key, default in catalog.arguments(catalog.find("models", name)).items()
@@ -51,11 +74,12 @@ def _parameters(name: str) -> int | None:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def _about_module(kind: str, name: str) -> str:
-    module = sys.modules[catalog.find(kind, name).__module__]
-    sentence = _first_sentence(module.__doc__)
-    return sentence.partition(": ")[2] or sentence
+def _about(text: str | None) -> str:
+    """The first paragraph without the name before its colon, beginning with a capital."""
+    sentence = _first_paragraph(text)
+    about = sentence.partition(": ")[2] or sentence
+    return about[:1].upper() + about[1:]
 
 
-def _first_sentence(text: str | None) -> str:
-    return " ".join((text or "").strip().split("\n\n")[0].split())
+def _first_paragraph(text: str | None) -> str:
+    return " ".join((text or "").strip().split("\n\n")[0].split()).replace("``", "")

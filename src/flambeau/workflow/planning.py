@@ -28,7 +28,8 @@ def resolve(
         source: Replaces the recipe's data source; its own recipe is the default, where there is one of its name.
         recipe: A name, a path that ends in ``.toml``, tables, or a recipe.
         settings: ``key=value`` texts, stronger than the recipe.
-        model: Stronger still, as are the following. A model of another name brings its own default arguments.
+        model: Stronger still, as are the following. A model of another name (here or in ``settings``) brings its own
+            default arguments.
         task: The task's name.
         epochs: How many.
         seed: The run's.
@@ -39,10 +40,19 @@ def resolve(
         UsageError: Nobody knows the recipe's name.
     """
     raw, where = _load(recipe, source)
+    settings = list(settings)
+    named = with_settings({}, settings).get("model", {})
+    # Before the settings, since these may hold arguments of the model that a flag names.
+    raw = _renamed(raw, model or (named.get("name") if isinstance(named, Mapping) else None))
     raw = with_settings(raw, settings)
-    if model is not None and raw.get("model", {}).get("name", "compact") != model:
-        raw["model"] = {"name": model}
-    flags = {"data.source": source, "task": task, "train.epochs": epochs, "seed": seed, "train.device": device}
+    flags = {
+        "data.source": source,
+        "model.name": model,
+        "task": task,
+        "train.epochs": epochs,
+        "seed": seed,
+        "train.device": device,
+    }
     for key, value in flags.items():
         if value is not None:
             put(raw, key.split("."), value)
@@ -51,6 +61,14 @@ def resolve(
     if mistakes:
         raise RecipeError(mistakes, where=where)
     return resolved
+
+
+def _renamed(raw: dict[str, Any], model: str | None) -> dict[str, Any]:
+    """The tables with another model; the arguments of the former model would mean nothing to it, so they go."""
+    former = raw.get("model", {})
+    if model is None or not isinstance(former, Mapping) or former.get("name", Recipe().model.name) == model:
+        return raw
+    return {**raw, "model": {"name": model}}
 
 
 def _load(
@@ -71,7 +89,8 @@ def _read_file(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise RecipeError([f"the file cannot be read ({error.strerror})"], where=path) from error
+        hint = "the recipes of `flambeau recipes` are named without .toml"
+        raise RecipeError([f"the file cannot be read ({error.strerror}); {hint}"], where=path) from error
     except UnicodeDecodeError as error:
         raise RecipeError([f"the file is not UTF-8 text ({error.reason})"], where=path) from error
     return {"name": path.stem, **read_toml(text, where=path)}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FOLDER = "failed-batch"
 
 
-def examine(run: Run, job: Job, plan: Plan, error: TrainingError) -> TrainingError:
+def examine(run: Run, job: Job, plan: Plan, error: TrainingError, *, before: int) -> TrainingError:
     """Repeats the steps since the last checkpoint with an eye on every gradient, until the guilty batch is found.
 
     Args:
@@ -30,6 +30,7 @@ def examine(run: Run, job: Job, plan: Plan, error: TrainingError) -> TrainingErr
         job: Makes the state anew.
         plan: What was being carried out.
         error: What stopped it.
+        before: The step that is not repeated any more, so that the search ends where nothing is found.
 
     Returns:
         The error, with the batch named.
@@ -39,12 +40,14 @@ def examine(run: Run, job: Job, plan: Plan, error: TrainingError) -> TrainingErr
     last: dict[str, Batch] = {}
     careful = replace(plan, stream=_remembering(plan.stream, last), careful=True, validate=None)
     try:
-        for _ in train(state, careful):
-            pass
+        for record in train(state, careful):
+            if record.step >= before:
+                break
     except TrainingError as found:
-        return _written_down(run, state, last["batch"], found)
-    except FlambeauError:
-        return error
+        try:
+            return _written_down(run, state, last["batch"], error, found)
+        except FlambeauError:  # such as a full disk: the first error is the one to tell
+            return error
     return error
 
 
@@ -57,17 +60,17 @@ def _remembering(stream: Stream, last: dict[str, Batch]) -> Stream:
     return Stream(epoch, stream.length)
 
 
-def _written_down(run: Run, state: State, batch: Batch, found: TrainingError) -> TrainingError:
+def _written_down(run: Run, state: State, batch: Batch, error: TrainingError, found: TrainingError) -> TrainingError:
     folder = run.path / FOLDER
-    files.remove_folder(folder)
     rows = batch["row"].tolist() if "row" in batch else []
     about = {"problem": found.problem, "step": state.step, "epoch": state.epoch, "batch": state.batch, "rows": rows}
     tensors, _ = without_aliases(dict(batch))
     files.write_folder(
         folder, {"batch.safetensors": safetensors.torch.save(tensors), "about.json": files.to_json(about)}
     )
+    cause = f" In a replay from the last checkpoint it began after step {state.step}: {found.problem}"
     return TrainingError(
-        f"{found.problem} The batch is written down in {FOLDER}/.",
+        f"{error.problem}{cause if found.problem != error.problem else ''} The batch is written down in {FOLDER}/.",
         where=run.path,
-        remedy="Lower optimizer.lr, or set train.clip = 1.0, in a new run; the last checkpoint is intact.",
+        remedy=error.remedy,
     )

@@ -31,7 +31,7 @@ def render_report(run: Run, job: Job, outcome: Outcome) -> str:
         cards=cards,
         sections=[*generic_before, *of_task, *generic_after],
         details={"run": run.path.resolve(), "recipe": run.recipe.name, "started": info["started"]},
-        notes=_notes(run),
+        notes=warnings(run),
         footer=f"Made by Flambeau {info['versions']['flambeau']}.",
     )
 
@@ -43,8 +43,8 @@ def _subtitle(run: Run, outcome: Outcome) -> str:
     return f"{epochs} epoch{'s' if epochs != 1 else ''} of training; {kept}; scored once on {size:,} test examples."
 
 
-def _notes(run: Run) -> list[str]:
-    """What must not be overlooked."""
+def warnings(run: Run) -> list[str]:
+    """What must not be overlooked when a run's scores are read, in sentences."""
     if run.recipe.data.validation == "test":
         return [
             "The test split also served as the validation split, as in the tutorial that this run follows. Scores on "
@@ -57,7 +57,9 @@ def _data_facts(run: Run, outcome: Outcome) -> dict[str, Any]:
     data, facts, info = run.info["data"], outcome.facts, outcome.dataset.info
     shown = {"name": data["name"], "source": data["source"], "content hash (SHA-256)": data["hash"]}
     shown |= {name: info[name] for name in ("licence", "homepage") if info.get(name)}
-    shown |= {name.replace("_", " "): value for name, value in facts.items() if name not in ("rules", "counts")}
+    shown |= {
+        name.replace("_", " "): value for name, value in facts.items() if name not in ("rules", "counts", "brightness")
+    }
     return {"notes": run.info["notes"], **shown, "examples": data["examples"]}
 
 

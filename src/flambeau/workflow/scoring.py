@@ -107,7 +107,7 @@ def _foreign(model: Model, dataset: Dataset, split: str) -> tuple[Split, str]:
             f"The data has classes that the model does not know: {', '.join(unknown[:10])}.",
             where=dataset.name,
             expected=f"classes among {', '.join(model.classes[:20])}",
-            remedy=did_you_mean(unknown[0], model.classes),
+            remedy="Name the classes (for a folder: its class folders) as the model does, or leave the others out.",
         )
     rows = read_split(dataset.splits[name], model.task, model.facts, name)
     label = rows.tensor("label")

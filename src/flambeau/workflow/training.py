@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Generator, Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -192,11 +192,13 @@ def _carry_out(
         run.save_info(history=history, resumed_from=resumed_from)
     plan = plan_of(job, segments)
     journal = files.Journal(run.path / METRICS, length=notes["metrics_length"])
+    if journal.missing:
+        job.teller.notes([f"{METRICS} lacks {journal.missing:,} bytes that it had; those lines are gone"])
     writer = checkpoint.Writer(run.checkpoints, journal, plan.stream.length, job.seconds)
     try:
         _loop(run, job, state, plan, [journal_writer(journal), *observers], writer, spent_before - started)
     except TrainingError as error:
-        raise postmortem.examine(run, job, plan, error) from error
+        raise postmortem.examine(run, job, plan, error, before=state.step + 1) from error
     finally:
         journal.close()
     return finishing.finish(run, job, state, spent_before - started)
@@ -244,7 +246,8 @@ def _loop(
         everybody: list[Observer] = [*observers, *watching, *([events] if events else []), writer]
         listening = stack.enter_context(Listening())
         before = time.monotonic()
-        for record in train_loop(state, plan):
+        steps = stack.enter_context(closing(train_loop(state, plan)))
+        for record in steps:
             now = time.monotonic()
             purpose = "validate" if record.kind in ("validate", "epoch") else "train"
             job.seconds[purpose] = job.seconds.get(purpose, 0.0) + now - before
@@ -253,6 +256,7 @@ def _loop(
             for observe in everybody:
                 observe(record, state)
             if listening.caught is not None:
+                steps.close()  # in the middle of a validation the model may hold averaged weights
                 writer.save(state)
                 raise Interrupted(listening.caught, run.path, state.step)
 
@@ -290,13 +294,22 @@ def _require_source(run: Run, source: Any, model: Any) -> None:
 
 def _require_same_data(run: Run, job: Job) -> None:
     before = run.info["data"]["hash"]
-    if job.dataset.hash != before or _as_json(job.facts) != run.info["facts"]:
+    where = job.dataset.info.get("source") or job.dataset.name
+    if job.dataset.hash != before:
         raise RunError(
             "The data is not what it was when the run began.",
-            where=job.dataset.info.get("source") or job.dataset.name,
+            where=where,
             expected=f"content hash {before[:16]}…",
             received=f"content hash {job.dataset.hash[:16]}…",
             remedy="Put the data back as it was, or start a new run.",
+        )
+    facts, learnt = _as_json(job.facts), run.info["facts"]
+    changed = sorted(name for name in facts.keys() | learnt.keys() if facts.get(name) != learnt.get(name))
+    if changed:
+        raise RunError(
+            f"The same data now gives other facts than when the run began: {', '.join(changed)}.",
+            where=where,
+            remedy="Resume with the versions that run.json names, or start a new run.",
         )
 
 

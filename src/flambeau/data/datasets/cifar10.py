@@ -35,6 +35,7 @@ LAYOUT = locate.Layout(
         *(f"{name}{below}" for name in ("cifar10", "cifar-10", "CIFAR10") for below in ("", "/cifar-10-batches-py")),
     ),
     archive="cifar-10-python.tar.gz",
+    download=170_498_071,
 )
 
 INFO = {

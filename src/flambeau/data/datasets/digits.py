@@ -14,6 +14,7 @@ INFO = {
     "licence": "CC BY 4.0, E. Alpaydin and C. Kaynak",
     "homepage": "https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",
     "mirror": False,
+    "source": "flambeau (in the package)",
 }
 
 
@@ -37,7 +38,6 @@ def load(root: Sequence[Path] = ()) -> Dataset:
     splits = {"train": Split(columns)}
     info = {
         **INFO,
-        "source": "flambeau (in the package)",
         "notes": ["The original grey values 0 to 16 are scaled to 0 to 255."],
     }
     return Dataset("digits", splits, info, dataset_hash(splits))

@@ -31,6 +31,7 @@ LAYOUT = mnist.layout(
     mnist.FASHION_SUMS,
     ("FashionMNIST/raw", "FashionMNIST", "fashion-mnist", "fashion_mnist", "fashionmnist", ""),
     others=frozenset(mnist.SUMS.values()),
+    download=30_878_645,
 )
 
 

@@ -9,6 +9,8 @@ from flambeau.core import Dataset, Split
 from flambeau.data.datasets import embedded, fashion_mnist
 from flambeau.data.hashing import dataset_hash
 
+INFO = {**fashion_mnist.INFO, "source": "flambeau (in the package)"}
+
 
 def load(root: Sequence[Path] = ()) -> Dataset:
     """The data set, with splits ``train`` (5,000) and ``test`` (1,000).
@@ -33,8 +35,7 @@ def load(root: Sequence[Path] = ()) -> Dataset:
         for split, part in (("train", "train"), ("test", "t10k"))
     }
     info = {
-        **fashion_mnist.INFO,
-        "source": "flambeau (in the package)",
+        **INFO,
         "notes": ["These are the first 5,000 training and the first 1,000 test pictures of Fashion-MNIST."],
     }
     return Dataset("fashion-mnist-mini", splits, info, dataset_hash(splits))

@@ -33,13 +33,24 @@ INFO = {
 
 
 def layout(
-    name: str, sums: Mapping[str, str], folders: tuple[str, ...], *, others: frozenset[str] = frozenset()
+    name: str,
+    sums: Mapping[str, str],
+    folders: tuple[str, ...],
+    *,
+    others: frozenset[str] = frozenset(),
+    download: int = 0,
 ) -> locate.Layout:
     """The layout of a data set in the four files of MNIST."""
-    return locate.Layout(name, sums, folders, others=others)
+    return locate.Layout(name, sums, folders, others=others, download=download)
 
 
-LAYOUT = layout("mnist", SUMS, ("MNIST/raw", "MNIST", "mnist", ""), others=frozenset(FASHION_SUMS.values()))
+LAYOUT = layout(
+    "mnist",
+    SUMS,
+    ("MNIST/raw", "MNIST", "mnist", ""),
+    others=frozenset(FASHION_SUMS.values()),
+    download=11_594_722,
+)
 
 
 def load(root: Sequence[Path] = (), *, mirrors: Sequence[str] | None = None) -> Dataset:

@@ -1,0 +1,78 @@
+"""How bright pictures are, as a whole and along their border, and which are unlike all that a model was trained on.
+
+A model trained on light digits on black answers just as surely when it is shown dark digits on white, and is wrong.
+The border gives such a picture away, since it shows the background.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+MARGIN = 0.05
+"""So far beyond the training pictures, of the way from black to white, a picture must lie to be doubted."""
+
+_CHUNK = 8192
+
+
+def brightness(pictures: Tensor) -> Tensor:
+    """The mean of all pixels and of the outermost ring of pixels, for each picture.
+
+    Args:
+        pictures: uint8 ``(N, C, H, W)``.
+
+    Returns:
+        float32 ``(N, 2)`` in [0, 1].
+
+    Example:
+        >>> brightness(torch.full((1, 3, 4, 4), 255, dtype=torch.uint8)).tolist()
+        [[1.0, 1.0]]
+    """
+    parts = []
+    for chunk in torch.split(pictures, _CHUNK):
+        planes = chunk.float().mean(dim=1) / 255
+        ring = torch.cat([planes[:, 0], planes[:, -1], planes[:, 1:-1, 0], planes[:, 1:-1, -1]], dim=1)
+        parts.append(torch.stack([planes.mean(dim=(1, 2)), ring.mean(dim=1)], dim=1))
+    return torch.cat(parts) if parts else torch.zeros(0, 2)
+
+
+def ranges(pictures: Tensor) -> dict[str, list[float]]:
+    """The darkest and the brightest of these pictures, as ``{"whole": [low, high], "border": [low, high]}``."""
+    values = brightness(pictures)
+    if not len(values):
+        return {}
+    lows, highs = (bound.tolist() for bound in (values.amin(dim=0), values.amax(dim=0)))
+    return {name: [lows[n], highs[n]] for n, name in enumerate(("whole", "border"))}
+
+
+def doubts(pictures: Tensor, known: Mapping[str, Sequence[float]]) -> list[str | None]:
+    """For each picture a sentence when it is darker or brighter than every training picture by more than ``MARGIN``.
+
+    Args:
+        pictures: uint8 ``(N, C, H, W)``.
+        known: What :func:`ranges` gave for the training split; without it nothing is doubted.
+
+    Example:
+        >>> [doubt] = doubts(torch.full((1, 1, 8, 8), 255, dtype=torch.uint8), {"border": [0.0, 0.1]})
+        >>> "brighter" in str(doubt)
+        True
+    """
+    return [_doubt(row, known) for row in brightness(pictures).tolist()]
+
+
+def _doubt(values: Sequence[float], known: Mapping[str, Sequence[float]]) -> str | None:
+    # The border first: it tells light on dark from dark on light even where pictures differ much in brightness.
+    for name, value, subject in (("border", values[1], "Its border"), ("whole", values[0], "The picture as a whole")):
+        if name not in known:
+            continue
+        low, high = known[name]
+        if low - MARGIN <= value <= high + MARGIN:
+            continue
+        compared = "brighter" if value > high else "darker"
+        return (
+            f"{subject} is {compared} ({value:.2f}) than in any training picture ({low:.2f} to {high:.2f}; 0 is black, "
+            "1 white), so the answer may be worthless. If light and dark are exchanged, invert the picture."
+        )
+    return None
