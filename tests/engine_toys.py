@@ -90,5 +90,3 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
 def equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
     """Whether all tensors are the same, bit for bit."""
     return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
-
-

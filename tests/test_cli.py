@@ -210,7 +210,7 @@ def test_inspect_network_shows_shapes_and_formulas(call: Command) -> None:
     done = call("inspect", "lenet")
     assert "(28 + 2·2 − 5) / 1 + 1 = 28" in done.out
     assert "61,706" in done.out
-    heads = [line for line in done.out.splitlines() if "parameters" in line][0]
+    heads = next(line for line in done.out.splitlines() if "parameters" in line)
     rows = [line for line in done.out.splitlines() if "Conv2d" in line]
     place = heads.index("parameters") + len("parameters")
     assert all(row[place - 1].isdigit() and row[place] == " " for row in rows), "the numbers end below their heading"

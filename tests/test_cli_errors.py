@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import typer
 from conftest import TINY, Called, Command
 from PIL import Image
+
+from flambeau.cli.output import Output, output
 
 NET = """
 from torch import nn
@@ -219,14 +222,24 @@ def test_in_a_process(process: Command) -> None:
     assert "Traceback" not in done.err
 
 
-def test_a_bug_of_ours_is_called_one(call: Command, scene: Path) -> None:
-    # A data set whose class breaks our own rules in a way that nobody foresaw ends in exit code 1 or in a message.
-    (scene / "odd.py").write_text(
-        "class Odd:\n    def __len__(self):\n        return 3\n    def __getitem__(self, i):\n        raise MemoryError\n"
-    )
-    done = call("train", "odd.py:Odd")
-    assert done.code in (1, 2)
-    assert done.err.count("Traceback") == 0
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [
+        (RuntimeError("odd"), 1, "This is a bug in Flambeau: RuntimeError: odd"),
+        (OSError(28, "No space left on device", "disk/x"), 2, "disk/x: No space left on device"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_what_nobody_foresaw(raised: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as exit_, output(json=False, debug=False, quiet=False):
+        raise raised
+    assert exit_.value.exit_code == code
+    assert said in capsys.readouterr().err
+
+
+def test_numbers_that_are_none_become_null(capsys: pytest.CaptureFixture[str]) -> None:
+    Output(json=True, quiet=False).result({"scores": [{"a": float("nan")}, (float("inf"), 1.5)]})
+    assert capsys.readouterr().out == '{"scores": [{"a": null}, [null, 1.5]]}\n'
 
 
 def test_training_with_a_mistaken_network_leaves_no_folder(call: Command, scene: Path) -> None:

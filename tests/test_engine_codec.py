@@ -101,7 +101,9 @@ def test_a_shared_weight_is_kept_once_and_comes_back_shared() -> None:
 
 def test_views_of_one_memory_are_not_aliases_unless_they_are_the_same_view() -> None:
     whole = torch.arange(6.0)
-    kept, aliases = without_aliases({"left": whole[:3], "right": whole[3:], "turned": whole.view(2, 3).T, "same": whole[:3]})
+    kept, aliases = without_aliases(
+        {"left": whole[:3], "right": whole[3:], "turned": whole.view(2, 3).T, "same": whole[:3]}
+    )
     assert aliases == {"same": "left"}
     assert torch.equal(safetensors.torch.load(safetensors.torch.save(kept))["turned"], whole.view(2, 3).T)
 

@@ -30,12 +30,12 @@ def test_modes_weights_statistics_and_generators_stay_as_they_were() -> None:
     model.train()
     model[1].eval()  # somebody froze it
     before = weights_of(model)
-    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # type: ignore[union-attr]
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
     evaluate(model, BATCHES, predict, accuracy())
     assert [module.training for module in model] == [True, False, True, True]
     assert equal(before, weights_of(model))
     assert torch.equal(states[0], torch.get_rng_state()) and states[1] == random.getstate()
-    assert (states[2] == np.random.get_state()[1]).all()  # type: ignore[index]
+    assert (states[2] == np.random.get_state()[1]).all()
     assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
 
 

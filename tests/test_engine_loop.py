@@ -55,7 +55,11 @@ def scripted(scores: list[float]) -> Any:
 def test_the_records_come_in_order() -> None:
     state = state_of(network(), classification())
     told = [(record.kind, record.step, record.epoch, record.batch) for record in train(state, plan())]
-    one = [("epoch-start", 0, 0, 0), *(("step", n, 0, n) for n in range(1, 11)), *(("validate", 10, 0, n) for n in (1, 2, 3))]
+    one = [
+        ("epoch-start", 0, 0, 0),
+        *(("step", n, 0, n) for n in range(1, 11)),
+        *(("validate", 10, 0, n) for n in (1, 2, 3)),
+    ]
     assert told[: len(one) + 1] == [*one, ("epoch", 10, 0, 10)]
     assert told[-1] == ("epoch", 20, 1, 10)
     assert (state.step, state.epoch, state.batch, state.meters) == (20, 2, 0, {})
@@ -103,8 +107,7 @@ def test_the_loop_may_be_left_at_any_record_and_taken_up_again(stop: int) -> Non
         heard.append((record.kind, record.step, dict(record.values)))
         if number == stop:
             loop.close()
-    for record in train(left, plan(rules=rules)):
-        heard.append((record.kind, record.step, dict(record.values)))
+    heard += [(record.kind, record.step, dict(record.values)) for record in train(left, plan(rules=rules))]
     assert equal(copied(left), copied(through))
     assert [item for item in heard if item[2]] == [item for item in told if item[2]]
 

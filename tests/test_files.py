@@ -327,7 +327,9 @@ def test_a_journal_that_cannot_be_written_says_so(tmp_path: Path, how: str, fail
 
 
 def test_a_folder_belongs_to_one_process_at_a_time(tmp_path: Path) -> None:
-    code = "import sys; from pathlib import Path; from flambeau import files\nwith files.locked(Path(sys.argv[1])): pass"
+    code = (
+        "import sys; from pathlib import Path; from flambeau import files\nwith files.locked(Path(sys.argv[1])): pass"
+    )
     line = [sys.executable, "-c", code, str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": str(Path(files.__file__).parents[1])}
     with files.locked(tmp_path):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from flambeau import datasets
     from flambeau.errors import FlambeauError
     from flambeau.export.importing import import_weights
-    from flambeau.export.writing import export
+    from flambeau.export.writing import export_model
     from flambeau.model import Model, load
     from flambeau.recipe import Recipe
     from flambeau.run import Run
@@ -34,7 +34,7 @@ __all__ = [
     "Run",
     "datasets",
     "evaluate",
-    "export",
+    "export_model",
     "import_weights",
     "inspect",
     "load",
@@ -48,7 +48,7 @@ _HOMES = {
     "Recipe": "flambeau.recipe",
     "Run": "flambeau.run",
     "evaluate": "flambeau.workflow.scoring",
-    "export": "flambeau.export.writing",
+    "export_model": "flambeau.export.writing",
     "import_weights": "flambeau.export.importing",
     "inspect": "flambeau.workflow.inspecting",
     "load": "flambeau.model",

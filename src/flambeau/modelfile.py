@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import safetensors.torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -45,6 +45,14 @@ class Description(BaseModel):
     calibration: dict[str, float] = {}
     provenance: dict[str, str] = {}
     aliases: dict[str, str] = {}
+
+    @field_validator("architecture")
+    @classmethod
+    def _is_an_architecture(cls, value: dict[str, Any]) -> dict[str, Any]:
+        named = isinstance(value.get("name"), str) and isinstance(value.get("arguments"), dict)
+        if not named or not isinstance(value.get("source"), str | None):
+            raise ValueError("an architecture has a name, arguments, and the source text of a class or none")
+        return value
 
 
 @dataclass(frozen=True, slots=True)

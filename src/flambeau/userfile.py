@@ -73,7 +73,7 @@ def _place(path: Path, error: BaseException) -> str:
     line = error.lineno if isinstance(error, SyntaxError) else None
     frame = error.__traceback__
     while frame is not None and line is None:
-        if frame.tb_frame.f_code.co_filename == str(path):
+        if Path(frame.tb_frame.f_code.co_filename).resolve() == path.resolve():
             line = frame.tb_lineno
         frame = frame.tb_next
     return f"{path}, line {line}" if line else str(path)

@@ -112,7 +112,9 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_fault_31_a_loss_that_is_not_finite_stops_and_the_batch_is_written_down(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    with pytest.raises(TrainingError, match="The loss is (nan|inf)") as caught:
+    with pytest.raises(
+        TrainingError, match=r"The (loss|gradient's norm) is (nan|inf) at step \d+ \(epoch 1, batch"
+    ) as caught:
         train(run, poisoned=True)
     assert "failed-batch" in caught.value.problem and str(run) in str(caught.value.where)
     about = json.loads((run / "failed-batch" / "about.json").read_bytes())
@@ -133,7 +135,7 @@ def test_fault_31_a_batch_that_counts_for_nothing_keeps_its_own_remedy(tmp_path:
 
 
 def test_fault_32_a_gradient_that_explodes_is_logged_can_be_clipped_and_is_never_saved(tmp_path: Path) -> None:
-    wild = {"optimizer": {"lr": 1e30}, "train": {"epochs": 30}}
+    wild: dict[str, Any] = {"optimizer": {"lr": 1e38}, "train": {"epochs": 9}}
     with pytest.raises(TrainingError, match=r"The loss is|The gradient|not finite"):
         train(tmp_path / "wild", **wild)
     for folder in checkpoint.paths(tmp_path / "wild" / "checkpoints"):
@@ -147,14 +149,9 @@ def test_fault_32_a_gradient_that_explodes_is_logged_can_be_clipped_and_is_never
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_fault_33_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, whole: dict[str, bytes]) -> None:
     run = tmp_path / "run"
-    child = os.fork()
-    if not child:
-        # Whatever happens in here, the child must not go on with the tests.
-        try:
-            train(run, observers=[at_step(13, lambda: os.kill(os.getpid(), signal.SIGKILL))])
-        finally:
-            os._exit(3)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    environment = {**os.environ, "PYTHONPATH": str(Path(flambeau.__file__).parents[1])}
+    child = subprocess.run([sys.executable, __file__, str(run)], capture_output=True, text=True, env=environment)
+    assert child.returncode == -signal.SIGKILL, child.stderr
     assert checkpoint.paths(run / "checkpoints")[-1].name == "step-00000012"
     resumed = resume(run)
     assert resumed.info["resumed_from"] == 12 and resumed.finished
@@ -248,7 +245,7 @@ def test_fault_37_a_signal_ends_training_with_a_checkpoint(
 
 
 def test_fault_37_a_signal_in_a_validation_of_averaged_weights_saves_the_models_own(tmp_path: Path) -> None:
-    averaging = {"train": {"ema": 0.9}}
+    averaging: dict[str, Any] = {"train": {"ema": 0.9}}
     reference = bits(train(tmp_path / "a" / "run", **averaging).path)
 
     def observe(record: Record, state: State) -> None:
@@ -263,7 +260,12 @@ def test_fault_37_a_signal_in_a_validation_of_averaged_weights_saves_the_models_
 
 @pytest.mark.parametrize(
     "content",
-    [b"\x80\x04cos\nsystem\n(S'true'\ntR.", b"", b"\xff" * 8 + b"{}", b"\x00\x00\x01\x00\x00\x00\x00\x00" + b"[" * 65536],
+    [
+        b"\x80\x04cos\nsystem\n(S'true'\ntR.",
+        b"",
+        b"\xff" * 8 + b"{}",
+        b"\x00\x00\x01\x00\x00\x00\x00\x00" + b"[" * 65536,
+    ],
     ids=["pickle", "empty", "huge header", "deep JSON"],
 )
 def test_fault_38_a_hostile_model_file_is_refused(tmp_path: Path, content: bytes) -> None:
@@ -304,3 +306,8 @@ def test_a_damaged_run_json_is_refused(tmp_path: Path, content: str) -> None:
     (run / "run.json").write_text(content)
     with pytest.raises(RunError, match=r"run\.json: The file is damaged"):
         resume(run)
+
+
+if __name__ == "__main__":  # the process that fault 33 kills
+    checkpoint.INTERVAL_SECONDS = 0.0
+    train(Path(sys.argv[1]), observers=[at_step(13, lambda: os.kill(os.getpid(), signal.SIGKILL))])

@@ -22,11 +22,11 @@ def export(
 ) -> None:
     """Write a model in a form that other programs read."""
     with output(json, debug, quiet) as to:
-        from flambeau.export.writing import export as write
+        from flambeau.export.writing import export_model
         from flambeau.userfile import load_object
 
         made_by = load_object(network) if network else None
-        result = write(model, out, format, network=made_by, trust_code=trust_code)
+        result = export_model(model, out, format, network=made_by, trust_code=trust_code)
         to.text(f"{result['out']}: {result['tensors']} tensors")
         if not quiet:
             _print_preprocessing(to, result["preprocessing"])

@@ -105,7 +105,7 @@ def scan(
         raise BadRows(errors)
     if errors:
         check_skipped(len(errors), sum(map(len, paths.values())), next(iter(errors.values())))
-    splits = {split: _as_split(part) for split, part in files.items()}
+    splits = {split: _as_split(part, walk.root) for split, part in files.items()}
     info = _info(walk, files, errors, classes, splits)
     return Dataset(walk.root.absolute().name or "folder", splits, info, _hash(files, walk.root))
 
@@ -395,11 +395,12 @@ def _examine(
     return files, errors
 
 
-def _as_split(files: Sequence[_File]) -> Split:
+def _as_split(files: Sequence[_File], root: Path) -> Split:
     groups = [int.from_bytes(bytes.fromhex(file.digest[:16]), "big", signed=True) for file in files]
     return Split(
         {
             "image": [file.path for file in files],
+            "name": [file.path.relative_to(root).as_posix() for file in files],
             "label": torch.tensor([file.label for file in files], dtype=torch.int64),
             GROUP: torch.tensor(groups, dtype=torch.int64),
         }

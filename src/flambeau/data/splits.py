@@ -80,8 +80,8 @@ def _with_validation(
         return rest, "none", "There is no validation split, as the recipe asks: the last state is kept." + unused
     if wish == "test":
         note = (
-            "The test split serves as the validation split too, as the recipe asks: the best state was chosen by the "
-            "very scores that are reported, so they flatter it." + unused
+            "The test split serves as the validation split too, as the recipe asks. The last state is kept; whatever "
+            "is chosen by these scores is flattered by them." + unused
         )
         return {**rest, "val": rest["test"]}, "test", note
     if own is not None:

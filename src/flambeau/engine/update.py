@@ -66,7 +66,7 @@ def update(state: State, batch: Batch, rules: Rules, *, measure_gradient: bool =
         optimizer.zero_grad(set_to_none=True)
         losses.update(_backward(state.model, phase, batch, rules.accumulate))
         if rules.clip is not None or measure_gradient:
-            norm = _gradient_norm(optimizer, rules.clip)
+            norm = _gradient_norm(state, optimizer, rules.clip)
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * rate
         optimizer.step()
@@ -119,14 +119,15 @@ def train_only(model: nn.Module, phase: Phase) -> None:
         parameter.requires_grad_(phase.trains(name))
 
 
-def _gradient_norm(optimizer: torch.optim.Optimizer, clip: float | None) -> Tensor:
+def _gradient_norm(state: State, optimizer: torch.optim.Optimizer, clip: float | None) -> Tensor:
     parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     if clip is not None:
         torch.nn.utils.clip_grads_with_norm_(parameters, clip, norm)
     if norm.device.type == "cpu" and not math.isfinite(norm.item()):
         raise TrainingError(
-            f"The gradient's norm is {norm.item()}.",
+            f"The gradient's norm is {norm.item()} at step {state.step + 1} (epoch {state.epoch + 1}, batch "
+            f"{state.batch + 1}).",
             remedy="Lower optimizer.lr, or set train.clip = 1.0; the last checkpoint is intact.",
         )
     return norm

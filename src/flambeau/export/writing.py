@@ -10,7 +10,7 @@ from flambeau.model import Model, load
 from flambeau.run import Run
 
 
-def export(
+def export_model(
     model: str | Path | Run | Model,
     out: str | Path,
     format: str = "state-dict",  # noqa: A002 - as the command's option
@@ -37,7 +37,7 @@ def export(
         FlambeauError: The file cannot be written.
 
     Example:
-        >>> export("runs/demo", "model.pth")["tensors"]          # doctest: +SKIP
+        >>> export_model("runs/demo", "model.pth")["tensors"]          # doctest: +SKIP
         32
     """
     write = catalog.find("formats", format)

@@ -15,9 +15,9 @@ def versions() -> dict[str, str]:
     """Versions of Flambeau, Python and the packages that can change a number."""
     from flambeau import __version__
 
-    return {"flambeau": __version__, "python": platform.python_version()} | {
-        name: metadata.version(name) for name in PACKAGES
-    }
+    # The build of Torch (for a CUDA version, or for the CPU alone) is part of its own version only.
+    found = {name: metadata.version(name) for name in PACKAGES} | {"torch": torch.__version__}
+    return {"flambeau": __version__, "python": platform.python_version()} | found
 
 
 def machine() -> dict[str, str | int]:

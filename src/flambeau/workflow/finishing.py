@@ -31,19 +31,19 @@ def finish(run: Run, job: Job, state: State, clock_offset: float) -> Run:
     calibration: dict[str, float] = {}
     scores: Scores = {}
     if validates_apart(job):
-        with job.timed("validate"):
+        with job.timed("validate"), job.teller.busy("scoring the validation split"):
             validated = measure(job, state, "val")
             if job.task.calibrate is not None:
                 calibration = job.task.calibrate(state.model, validated.outputs)
         scores |= {f"val/{name}": value for name, value in validated.scores.items()}
-    with job.timed("test"):
+    with job.timed("test"), job.teller.busy("scoring the test split"):
         tested = measure(job, state, "test")
     scores |= {f"test/{name}": value for name, value in tested.scores.items()}
     Model(state.model, job.task, job.facts, _described(run, job, scores, calibration)).save(run.path / MODEL)
     outcome = Outcome(job.facts, job.dataset, "test", tested, calibration)
     found = {"scores": scores, "calibration": calibration, "epochs": epochs, "selected": chosen}
     run.save_info(**found)
-    with job.timed("report"):
+    with job.timed("report"), job.teller.busy("writing the report"):
         job.seconds["total"] = time.monotonic() + clock_offset
         files.write(run.path / REPORT, render_report(run, job, outcome).encode())
     job.seconds["total"] = time.monotonic() + clock_offset

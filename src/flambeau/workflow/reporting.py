@@ -47,8 +47,8 @@ def warnings(run: Run) -> list[str]:
     """What must not be overlooked when a run's scores are read, in sentences."""
     if run.recipe.data.validation == "test":
         return [
-            "The test split also served as the validation split, as in the tutorial that this run follows. Scores on "
-            "it are no estimate of how the model does on new data when anything was chosen by them."
+            "The test split also served as the validation split, as the recipe asks and as many introductions do. "
+            "Once anything has been chosen by its scores, they no longer say how the model does on new data."
         ]
     return []
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from flambeau.core import Observer, Record, Shown, State
@@ -50,6 +51,15 @@ class Teller:
         """Shows a picture, where there is a terminal to show it in."""
         if self.console is not None and self.console.is_terminal:
             self.console.print(picture.terminal(self.console.width))
+
+    @contextmanager
+    def busy(self, doing: str) -> Iterator[None]:
+        """Shows on a terminal what goes on inside the ``with`` block, and takes it away afterwards."""
+        if self.console is None or not self.console.is_terminal:
+            yield
+            return
+        with self.console.status(doing):
+            yield
 
     def watch(self, epochs: int, batches: int, batch_size: int, size: int) -> list[Observer]:
         """The observers that print while training goes on."""
