@@ -49,9 +49,7 @@ def ours(source: str, recipe: str, epochs: int) -> list[float]:
             ends.append(time.perf_counter())
 
     with tempfile.TemporaryDirectory() as folder:
-        flambeau.train(
-            source, recipe=recipe, epochs=epochs, out=Path(folder) / "run", quiet=True, observers=[watch]
-        )
+        flambeau.train(source, recipe=recipe, epochs=epochs, out=Path(folder) / "run", quiet=True, observers=[watch])
     # From start to start, so that the checkpoint after an epoch counts; the last one ends with its own epoch.
     return [later - sooner for sooner, later in zip(starts, [*starts[1:], ends[-1]], strict=True)]
 

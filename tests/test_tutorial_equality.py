@@ -17,6 +17,7 @@ from flambeau.core import Record, State
 from flambeau.data.loader import order
 
 STEPS = 200
+Weights = dict[str, Tensor]
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
@@ -47,7 +48,9 @@ def plain_batches(
         yield ((x - 0.5) / 0.5 if half else x), labels[part]
 
 
-def ours(tmp_path: Path, recipe: str, train: tuple[Tensor, Tensor], epochs: int) -> tuple[list[float], dict[str, Tensor]]:
+def ours(
+    tmp_path: Path, recipe: str, train: tuple[Tensor, Tensor], epochs: int
+) -> tuple[list[float], dict[str, Tensor]]:
     losses: list[float] = []
     states: list[State] = []
 

@@ -49,7 +49,9 @@ def test_the_fashion_walk_prints_what_the_introductions_print(tmp_path: Path) ->
         ("tutorial/cifar10", 0.50, 0.58),
     ],
 )
-def test_a_walk_lands_within_the_spread_of_initialisations(tmp_path: Path, recipe: str, low: float, high: float) -> None:
+def test_a_walk_lands_within_the_spread_of_initialisations(
+    tmp_path: Path, recipe: str, low: float, high: float
+) -> None:
     run, _ = printed(recipe, tmp_path / "run")
     assert low <= run.scores["test/accuracy"] <= high
 

@@ -35,6 +35,8 @@ def finish(run: Run, job: Job, state: State, clock_offset: float) -> Run:
             validated = measure(job, state, "val")
             if job.task.calibrate is not None:
                 calibration = job.task.calibrate(state.model, validated.outputs)
+                # Again, so that every score is one of the model that is saved.
+                validated = measure(job, state, "val")
         scores |= {f"val/{name}": value for name, value in validated.scores.items()}
     with job.timed("test"), job.teller.busy("scoring the test split"):
         tested = measure(job, state, "test")

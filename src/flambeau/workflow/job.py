@@ -24,7 +24,6 @@ from flambeau.errors import UsageError
 from flambeau.recipe import Recipe
 from flambeau.workflow.telling import Teller
 
-
 BATCH_SIZES = ((1_000, 8), (10_000, 32))
 """Below so many training examples, this batch size."""
 

@@ -99,16 +99,21 @@ def train(
     teller = Teller(_console(console, quiet), resolved)
     teller.say(f"recipe {resolved.name}")
     job = assemble(resolved, None if named else source, None if isinstance(model, str) else model, teller)
+    return _begin(job, Path(out) if out is not None else default_folder(job), model, list(observers), started)
+
+
+def _begin(job: Job, path: Path, model: Any, observers: list[Observer], started: float) -> Run:
+    """Starts the run folder, now that everything that can be wrong before training has been looked at."""
     state = job.new_state()
-    path = Path(out) if out is not None else default_folder(job)
+    segments = [first(job.recipe)]
     path.mkdir(parents=True, exist_ok=True)
     with files.locked(path):
-        run = Run.create(path, job.recipe, _info(job, [first(resolved)]))
+        run = Run.create(path, job.recipe, _info(job, segments))
         if isinstance(model, nn.Module):
             # Nobody can make these initial weights again, so they are the first checkpoint.
             checkpoint.save(run.checkpoints, state, {"metrics_length": 0, "seconds": {}})
         _tell_facts(job, state, run)
-        return _carry_out(run, job, state, [first(resolved)], list(observers), started)
+        return _carry_out(run, job, state, segments, observers, started)
 
 
 def resume(
