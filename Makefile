@@ -19,7 +19,7 @@ ONE_THREAD := OMP_NUM_THREADS=1
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint bench readme setup clean
+.PHONY: help demo test test-slow kill lint bench readme setup clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -35,6 +35,9 @@ test: .venv/.installed-dev ## Run the fast tests.
 
 test-slow: .venv/.installed-dev ## Run the slow tests: killed runs, tutorials in full.
 	$(PYTEST) -m slow $(ARGS)
+
+kill: .venv/.installed-dev ## Kill a training process 200 times and compare what resumes (N=... for another number).
+	$(BIN)/python scripts/kill_many.py $(or $(N),200)
 
 lint: .venv/.installed-dev ## Check style, format and types.
 	$(BIN)/ruff check .
