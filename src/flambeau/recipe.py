@@ -59,6 +59,9 @@ class Images(Part):
     size: Literal["auto"] | Pair = "auto"
     channels: Literal["auto", 1, 3] = "auto"
     normalize: Literal["statistics", "half", "none"] = "statistics"
+    mean: list[float] | None = None
+    std: list[Positive] | None = None
+    """Mean and standard deviation of each channel, of pixels in [0, 1], in place of what ``normalize`` would take."""
     background: tuple[int, int, int] = (255, 255, 255)
     max_megapixels: Positive = 25.0
     min_side: Count = 2
@@ -160,7 +163,6 @@ class ShowPart(Part):
     epoch_start: Annotated[str | None, _template(("epoch", "epochs"))] = None
     step: Annotated[str | None, _template(STEP_FIELDS)] = None
     epoch: Annotated[str | None, _template(EPOCH_FIELDS)] = None
-    end: str | None = None
     samples: Annotated[int, Field(ge=0, le=64)] = 0
     by_class: bool = False
     class_names: list[str] = []

@@ -31,7 +31,7 @@ def evaluate(
             model,
             source,
             split=split,
-            device=device or "cpu",
+            device=device or "auto",
             network=load_object(network) if network else None,
             trust_code=trust_code,
         )

@@ -44,7 +44,7 @@ def predict(
         from flambeau.userfile import load_object
 
         made_by = load_object(network) if network else None
-        loaded = load(model, device=device or "cpu", network=made_by, trust_code=trust_code)
+        loaded = load(model, device=device or "auto", network=made_by, trust_code=trust_code)
         files = _expanded(paths)
         answered, failed = _predict(loaded, files, top)
         _print(to, format, answered, top)

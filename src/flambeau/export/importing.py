@@ -58,6 +58,13 @@ def import_weights(
     names = [str(name) for name in classes]
     if len(set(names)) != len(names) or len(names) < 2:
         raise UsageError("There must be at least two class names, all different.", where="classes", received=len(names))
+    if recipe.images.normalize == "statistics" and recipe.images.mean is None:
+        raise UsageError(
+            "Weights say nothing of the data's mean and standard deviation.",
+            where="images.normalize",
+            expected="none or half, or the numbers themselves",
+            remedy="--set images.mean=[0.286] --set images.std=[0.353]",
+        )
     builder, source = builder_of(None if isinstance(model, str) else model, recipe)
     facts, network, matched = _fitting(path, recipe, names, builder, weights)
     network.load_state_dict(matched)
@@ -156,13 +163,14 @@ def _candidates(recipe: Recipe, names: list[str]) -> Iterable[Facts]:
 def _facts(recipe: Recipe, names: list[str], size: list[int], channels: int) -> Facts:
     images = recipe.images
     half = [0.5] * channels if images.normalize == "half" else None
+    mean, std = (images.mean, images.std) if images.mean is not None else (half, half)
     return {
         "classes": names,
         "size": size,
         "channels": channels,
         "mirror": False,
-        "mean": half,
-        "std": half,
+        "mean": mean,
+        "std": std,
         "counts": [0] * len(names),
         "rules": {
             "background": list(images.background),

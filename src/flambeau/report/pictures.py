@@ -70,6 +70,7 @@ def classification_cards(report: ClassificationReport) -> list[Card]:
     total = int(report.confusion.sum())
     right = int(report.confusion.diagonal().sum())
     loss = cross_entropy(report.logits, report.labels, report.temperature)
+    raw = cross_entropy(report.logits, report.labels)
     f1 = percent_range(*macro_f1_interval(report.confusion))
     return [
         (
@@ -78,7 +79,7 @@ def classification_cards(report: ClassificationReport) -> list[Card]:
             f"95 %: {percent_range(*accuracy_interval(report.confusion))}",
         ),
         ("macro F1", percent(macro_f1(report.confusion)), f"95 %: {f1}"),
-        ("cross-entropy", f"{loss:.3f}", "nats, after temperature" if report.fitted_on else "nats"),
+        ("cross-entropy", f"{loss:.3f}", f"nats; {raw:.3f} before temperature" if report.fitted_on else "nats"),
         ("calibration error", percent(expected_calibration_error(report.probabilities, report.labels)), "15 bins"),
     ]
 
@@ -184,7 +185,10 @@ def calibration(report: ClassificationReport) -> Section:
             "no prediction."
         )
     else:
-        lead = f"The expected calibration error is {percent(after)}. No temperature was fitted."
+        lead = (
+            f"The expected calibration error is {percent(after)}. No temperature was fitted: there is no validation "
+            "split of its own, or it has fewer than 100 pictures."
+        )
     caption = (
         "On the dashed line, predictions made with 80 % confidence are right 80 % of the time; below it, less often."
     )

@@ -37,6 +37,9 @@ from flambeau.metrics.tables import accuracy_interval
 from flambeau.models.classifier import Classifier, check_fit
 from flambeau.recipe import Recipe
 
+FEWEST = 100
+"""Below so many validation pictures a temperature follows chance more than the model, and none is fitted."""
+
 LOWEST, HIGHEST = 0.1, 10.0
 """Between these a fitted temperature is believed."""
 
@@ -105,6 +108,8 @@ def measure(split: Split, facts: Facts, recipe: Recipe) -> Facts:
     dark and how bright pictures are."""
     counts = torch.bincount(split.tensor("label"), minlength=len(facts["classes"])).tolist()
     known = {**facts, "counts": counts, "brightness": brightness.ranges(split.tensor("image"))}
+    if recipe.images.mean is not None:
+        return {**known, "mean": recipe.images.mean, "std": recipe.images.std}
     if recipe.images.normalize == "none":
         return {**known, "mean": None, "std": None}
     if recipe.images.normalize == "half":
@@ -217,6 +222,8 @@ def doubts(batch: Batch, facts: Facts) -> list[str | None]:
 def calibrate(model: nn.Module, outputs: Mapping[str, Tensor]) -> dict[str, Any]:
     """Fits the temperature on validation logits and stores it in the model."""
     logits, label = outputs["logits"], outputs["label"]
+    if len(label) < FEWEST:
+        return {}
     temperature = fit_temperature(logits, label)
     if not LOWEST < temperature < HIGHEST:
         # So few mistakes (or so few right answers) that any confidence fits: there is nothing to calibrate by.
@@ -307,6 +314,11 @@ def _first_pictures(outcome: Outcome, count: int, names: Sequence[str]) -> list[
 def checks(recipe: Recipe) -> list[str]:
     """Settings that contradict each other."""
     mistakes = []
+    mean, std = recipe.images.mean, recipe.images.std
+    if (mean is None) != (std is None) or (mean and std and len(mean) != len(std)):
+        mistakes.append("images.mean: goes with images.std, one number of each for each channel")
+    elif mean is not None and recipe.images.channels not in ("auto", len(mean)):
+        mistakes.append(f"images.mean: expected {recipe.images.channels} numbers, received {len(mean)}")
     if recipe.loss.name == "nll" and recipe.loss.label_smoothing:
         mistakes.append("loss.label_smoothing: goes with cross-entropy; with nll leave it at 0")
     if recipe.optimizer.nesterov and not recipe.optimizer.momentum:

@@ -100,8 +100,10 @@ def _tell(run: Run, job: Job, outcome: Outcome) -> None:
             job.teller.show(item)
     job.teller.notes(warnings(run))
     folder = shlex.quote(str(run.path))
+    kept = run.info["selected"]
     job.teller.facts(
         {
+            "kept": f"the weights after step {kept['step']:,}, {kept['why']}",
             "model": run.path / MODEL,
             "report": run.path / REPORT,
             "predict": f"flambeau predict {folder} PICTURE...",

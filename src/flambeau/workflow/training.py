@@ -97,7 +97,6 @@ def train(
     if out is not None:
         require_empty(Path(out))
     teller = Teller(_console(console, quiet), resolved)
-    teller.say(f"recipe {resolved.name}")
     job = assemble(resolved, None if named else source, None if isinstance(model, str) else model, teller)
     return _begin(job, Path(out) if out is not None else default_folder(job), model, list(observers), started)
 
@@ -343,6 +342,7 @@ def _tell_facts(job: Job, state: State, run: Run) -> None:
     sizes = ", ".join(f"{count:,} {name}" for name, count in data["examples"].items())
     job.teller.facts(
         {
+            "recipe": job.recipe.name,
             "data": f"{data['name']} ({sizes})",
             "model": f"{job.recipe.model.name} ({parameters:,} parameters), batches of {job.batch_size}",
             "device": devices.describe(job.device),
