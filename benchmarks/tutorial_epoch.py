@@ -1,9 +1,9 @@
 """An epoch of the tutorials' training, ours against the loop that the tutorials write by hand.
 
-Claim: training and testing the Fashion-MNIST network for an epoch takes Flambeau less than half the time of the plain
+Claim: training and testing the Fashion-MNIST network for an epoch takes Flambeau about half the time of the plain
 loop with torchvision's data set, its transforms and a DataLoader (no workers, as the introductions have it); the
 weights that come out are the same, bit for bit (tests/test_tutorial_equality.py). With `--cifar10`, the same for the
-CIFAR-10 network in batches of 4, where the plain loop uses two loader workers, as the introduction does.
+CIFAR-10 network in batches of 4, where the plain loop uses two loader workers, as the introduction does: a quarter.
 
 Run it on an idle machine: `python benchmarks/tutorial_epoch.py [--epochs 3] [--cifar10]`. The data is looked for in
 the first folder of FLAMBEAU_DATA; without it the part of Fashion-MNIST that comes with the package is used, and said.

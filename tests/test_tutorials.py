@@ -35,7 +35,7 @@ def test_the_fashion_walk_prints_what_the_introductions_print(tmp_path: Path) ->
     assert float(tests[-1][1]) == pytest.approx(run.scores["test/loss_mean_of_batches"], abs=1e-5)
     assert re.search(r'predicted ".+", actual "Ankle boot"', text)
     assert (run.path / "first-test-pictures.png").read_bytes().startswith(b"\x89PNG")
-    assert "no estimate" in run.report.read_text(encoding="utf-8")
+    assert "also served as the validation split" in run.report.read_text(encoding="utf-8")
 
 
 @needs_data
