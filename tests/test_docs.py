@@ -26,7 +26,7 @@ from flambeau.recipe import Recipe
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
-LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<target>[^)\s]+)\)")
+LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 FIRST = re.compile(r"^<!-- readme: first (?P<command>.+?) -->$", re.MULTILINE)
 CLASSES = {"bag": 8, "boot": 9, "dress": 3, "trousers": 1}
