@@ -62,7 +62,7 @@ def select(run: Run, job: Job, state: State) -> dict[str, Any]:
         job.teller.notes([f"the checkpoint of step {best}, the best, is gone or damaged; the last weights are kept"])
     if state.ema is not None:
         state.model.load_state_dict(state.ema)
-    return {"step": state.step, "why": "best on validation" if wanted and state.step == best else "the last"}
+    return {"step": state.step, "why": "best on validation" if wanted and state.step == best else "last"}
 
 
 def _restored(run: Run, state: State, step: int) -> checkpoint.Loaded | None:
@@ -103,7 +103,7 @@ def _tell(run: Run, job: Job, outcome: Outcome) -> None:
     kept = run.info["selected"]
     job.teller.facts(
         {
-            "kept": f"the weights after step {kept['step']:,}, {kept['why']}",
+            "kept": f"the weights after step {kept['step']:,} ({kept['why']})",
             "model": run.path / MODEL,
             "report": run.path / REPORT,
             "predict": f"flambeau predict {folder} PICTURE...",
