@@ -25,6 +25,7 @@ class Teller:
     def __init__(self, console: Console | None, recipe: Recipe) -> None:
         self.console = console
         self.lines = recipe.show
+        self._progress: Progress | None = None
 
     @property
     def in_lines(self) -> bool:
@@ -68,14 +69,13 @@ class Teller:
         if self.in_lines:
             return [self._lines(epochs, batch_size, size)]
         columns = [("val/loss", "val loss", ".4f"), ("val/accuracy", "val accuracy", ".2%")]
-        self.progress = Progress(self.console, epochs, batches, batch_size, columns)
-        return [self.progress]
+        self._progress = Progress(self.console, epochs, batches, batch_size, columns)
+        return [self._progress]
 
     def done(self) -> None:
         """Takes the progress bar away."""
-        progress = getattr(self, "progress", None)
-        if progress is not None:
-            progress.close()
+        if self._progress is not None:
+            self._progress.close()
 
     def _lines(self, epochs: int, batch_size: int, size: int) -> Observer:
         def observe(record: Record, state: State) -> None:
