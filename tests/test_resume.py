@@ -25,7 +25,7 @@ BEFORE_FIRST = [Kill("adamw", "step", 1, NEVER), Kill("sgd", "step", 7, NEVER), 
 MID_EPOCH = [
     Kill("adamw", "step", 6, ALWAYS),
     Kill("sgd", "step", 9, ALWAYS),
-    Kill("adamw", "step", 13, OFTEN),
+    Kill("adamw", "step", 13, ALWAYS),
     Kill("sgd", "step", 15, ALWAYS),
     Kill("adamw", "step", 18, NEVER),
     Kill("sgd", "step", 23, OFTEN),
