@@ -37,8 +37,7 @@ def load(source: Any, **settings: Any) -> Dataset:
 
 def opened(recipe: Recipe, source: Any = None) -> Dataset:
     """The data of a recipe, or another source opened by the recipe's rules."""
-    images = recipe.images
-    rules = PictureRules(images.background, images.max_megapixels, images.min_side, images.max_aspect)
+    rules = PictureRules.of(recipe.images)
     return open_source(recipe.data.source if source is None else source, recipe.data, loaders(), rules=rules)
 
 

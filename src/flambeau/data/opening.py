@@ -10,14 +10,17 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
 from flambeau.errors import DataError
+
+if TYPE_CHECKING:
+    from flambeau.recipe import Images
 
 EXTENSIONS = frozenset(
     [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm", ".pnm"]
@@ -43,6 +46,20 @@ class PictureRules:
     max_megapixels: float = 25.0
     min_side: int = 2
     max_aspect: float = 20.0
+
+    @classmethod
+    def of(cls, images: Images) -> PictureRules:
+        """The rules in a recipe's ``images`` part."""
+        return cls(images.background, images.max_megapixels, images.min_side, images.max_aspect)
+
+    @classmethod
+    def from_facts(cls, values: Mapping[str, Any]) -> PictureRules:
+        """The inverse of :meth:`to_facts`."""
+        return cls(**{**values, "background": tuple(values["background"])})
+
+    def to_facts(self) -> dict[str, Any]:
+        """The rules as JSON values, to be stored with a model."""
+        return {**asdict(self), "background": list(self.background)}
 
 
 DEFAULT_RULES = PictureRules()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from flambeau import catalog
 from flambeau.core import Builder, Facts
+from flambeau.data.opening import PictureRules
 from flambeau.errors import FlambeauError, ModelError, UsageError
 from flambeau.model import Model, describe
 from flambeau.recipe import Recipe
@@ -172,12 +173,7 @@ def _facts(recipe: Recipe, names: list[str], size: list[int], channels: int) -> 
         "mean": mean,
         "std": std,
         "counts": [0] * len(names),
-        "rules": {
-            "background": list(images.background),
-            "max_megapixels": images.max_megapixels,
-            "min_side": images.min_side,
-            "max_aspect": images.max_aspect,
-        },
+        "rules": PictureRules.of(images).to_facts(),
     }
 
 

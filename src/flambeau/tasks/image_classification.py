@@ -54,7 +54,7 @@ def facts(split: Split, info: Mapping[str, Any], recipe: Recipe) -> Facts:
     64 x 64 (or less, when every picture is smaller); grey only when every picture is.
     """
     wanted = recipe.images
-    rules = PictureRules(wanted.background, wanted.max_megapixels, wanted.min_side, wanted.max_aspect)
+    rules = PictureRules.of(wanted)
     sizes, channels = _shapes(split["image"], rules)
     if wanted.size != "auto":
         size, reason = wanted.size, "as the recipe says"
@@ -69,12 +69,7 @@ def facts(split: Split, info: Mapping[str, Any], recipe: Recipe) -> Facts:
         "size_reason": reason,
         "channels": wanted.channels if wanted.channels != "auto" else max(channels),
         "mirror": bool(info.get("mirror", True)),
-        "rules": {
-            "background": list(wanted.background),
-            "max_megapixels": wanted.max_megapixels,
-            "min_side": wanted.min_side,
-            "max_aspect": wanted.max_aspect,
-        },
+        "rules": rules.to_facts(),
     }
 
 
@@ -97,7 +92,7 @@ def _shapes(column: Column, rules: PictureRules) -> tuple[Counter[tuple[int, int
 
 def read(raw: Columns, facts: Facts) -> dict[str, Column]:
     """Pictures in any form to uint8 ``(N, C, H, W)`` of the model's size; labels pass through."""
-    rules = PictureRules(**{**facts["rules"], "background": tuple(facts["rules"]["background"])})
+    rules = PictureRules.from_facts(facts["rules"])
     height, width = facts["size"]
     pictures = images.read_pictures(raw["image"], (height, width), facts["channels"], rules)
     return {**raw, "image": pictures}

@@ -35,6 +35,7 @@ def finish(run: Run, job: Job, state: State, clock_offset: float) -> Run:
             validated = measure(job, state, "val")
             if job.task.calibrate is not None:
                 calibration = job.task.calibrate(state.model, validated.outputs)
+            if calibration:
                 # Again, so that every score is one of the model that is saved.
                 validated = measure(job, state, "val")
         scores |= {f"val/{name}": value for name, value in validated.scores.items()}

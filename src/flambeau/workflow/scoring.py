@@ -95,11 +95,8 @@ def _require_same(dataset: Dataset, model: Model) -> None:
 
 def _foreign(model: Model, dataset: Dataset, split: str) -> tuple[Split, str]:
     """A split of other data, read as the model reads, with its labels renumbered to the model's classes."""
-    if split not in dataset.splits and len(dataset.splits) > 1:
-        raise UsageError(
-            f"There is no split called {split!r}.", where="--split", remedy=did_you_mean(split, dataset.splits)
-        )
-    name = split if split in dataset.splits else next(iter(dataset.splits))
+    name = split if split in dataset.splits or len(dataset.splits) > 1 else next(iter(dataset.splits))
+    raw = _split(dataset, name)
     theirs = list(dataset.info["classes"])
     unknown = [title for title in theirs if title not in model.classes]
     if unknown:
@@ -109,7 +106,7 @@ def _foreign(model: Model, dataset: Dataset, split: str) -> tuple[Split, str]:
             expected=f"classes among {', '.join(model.classes[:20])}",
             remedy="Name the classes (for a folder: its class folders) as the model does, or leave the others out.",
         )
-    rows = read_split(dataset.splits[name], model.task, model.facts, name)
+    rows = read_split(raw, model.task, model.facts, name)
     label = rows.tensor("label")
     numbers = label.new_tensor([model.classes.index(title) for title in theirs])
     return rows.with_columns(label=numbers[label]), name if name == split else "all"
