@@ -11,12 +11,15 @@ import pytest
 import torch
 
 from flambeau import catalog
-from flambeau.core import Task
 from flambeau.errors import FlambeauError, UsageError
+from flambeau.task import Task
 from flambeau.workflow import listing
 
-KINDS = ("tasks", "models", "datasets", "formats")
+KINDS = ("tasks", *(f"models.{family}" for family in catalog.MODELS), "datasets", "formats")
 FACTS = {"classes": ["a", "b", "c"], "size": [32, 32], "channels": 3}
+
+NEEDY = ("sequential", "bert", "gpt2")
+"""Networks that cannot be built by their defaults: from layers of a recipe, or from a checkpoint."""
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -37,10 +40,10 @@ def test_names_are_sorted_and_in_lower_case(kind: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "name", "suggestion"),
     [
-        ("models", "lenett", "lenet"),
+        ("models.pictures", "lenett", "lenet"),
         ("datasets", "cifar-10", "cifar10"),
         ("formats", "statedict", "state-dict"),
-        ("tasks", "classification", "image-classification"),
+        ("tasks", "image-clasification", "image-classification"),
     ],
 )
 def test_misspelt_names_get_a_suggestion(kind: str, name: str, suggestion: str) -> None:
@@ -50,9 +53,9 @@ def test_misspelt_names_get_a_suggestion(kind: str, name: str, suggestion: str) 
     assert suggestion in str(error.value.remedy)
 
 
-@pytest.mark.parametrize("name", [name for name in catalog.names("models") if name != "sequential"])
+@pytest.mark.parametrize("name", [name for name in catalog.names("models.pictures") if name != "sequential"])
 def test_every_model_is_built_by_its_defaults(name: str) -> None:
-    network = catalog.builder(name)(FACTS)
+    network = catalog.network(name, catalog.task("image-classification"))(FACTS)
     assert network.eval()(torch.zeros(2, 3, 32, 32)).shape == (2, 3)
 
 
@@ -77,7 +80,7 @@ def test_a_model_of_the_users_own_is_not_checked_here() -> None:
 
 
 def test_builders_of_files_are_lazy() -> None:
-    builder = catalog.builder("absent.py:Net")
+    builder = catalog.builder("absent.py:Net", catalog.task("image-classification"))
     with pytest.raises(FlambeauError, match="no such Python file"):
         builder(FACTS)
 
@@ -93,7 +96,7 @@ def test_listing_the_names_imports_no_entry() -> None:
 
 
 def test_listings_describe_everything() -> None:
-    for rows in (listing.datasets(), listing.models(), listing.recipes()):
+    for rows in (listing.tasks(), listing.datasets(), listing.models(), listing.recipes()):
         assert rows
         assert all(row["about"] and "``" not in row["about"] for row in rows)
-    assert all(row["parameters"] for row in listing.models() if row["name"] != "sequential")
+    assert all(row["parameters"] for row in listing.models() if row["name"] not in NEEDY)

@@ -14,7 +14,20 @@ from PIL import Image
 
 import flambeau
 
-COMMANDS = ["datasets", "evaluate", "export", "import", "inspect", "models", "predict", "recipes", "resume", "train"]
+COMMANDS = [
+    "datasets",
+    "evaluate",
+    "export",
+    "import",
+    "inspect",
+    "models",
+    "predict",
+    "recipes",
+    "resume",
+    "sample",
+    "tasks",
+    "train",
+]
 SETTINGS = [text for setting in TINY for text in ("--set", setting)]
 TRAIN = ["train", "digits", "--model", "mlp", "--epochs", "1", *SETTINGS, "--device", "cpu"]
 
@@ -289,7 +302,8 @@ def test_datasets_finds_what_training_finds(call: Command) -> None:
 
 
 def test_models_and_recipes(call: Command) -> None:
-    models = {row["name"]: row for row in call("models", "--json").json["models"]}
+    rows = call("models", "--json").json["models"]
+    models = {row["name"]: row for row in rows if "image-classification" in row["tasks"]}
     assert models["mlp"]["parameters"] == 669_706
     assert models["compact"]["arguments"]["width"] == 24
     assert 'activation = "relu"' in call("models").out
@@ -298,7 +312,7 @@ def test_models_and_recipes(call: Command) -> None:
     assert call("recipes", "--quiet").out.split() == [row["name"] for row in recipes]
 
 
-@pytest.mark.parametrize("command", ["datasets", "models", "recipes"])
+@pytest.mark.parametrize("command", ["datasets", "models", "recipes", "tasks"])
 def test_lists_fit_the_terminal(call: Command, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     wide = [line for line in call(command).out.splitlines() if len(line) > 80 and "found:" not in line]

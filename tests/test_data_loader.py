@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from flambeau.core import Batch, Columns, Draw, Split
+from flambeau.columns import Columns, Split
+from flambeau.core import Batch, Draw
 from flambeau.data.loader import batches, order, stream
 
 

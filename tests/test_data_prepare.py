@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from flambeau import recipe as recipes
-from flambeau.core import Columns, Dataset
+from flambeau.columns import Columns, Dataset
 from flambeau.data.arrays import from_arrays
 from flambeau.data.datasets import digits, fashion_mnist_mini
 from flambeau.data.folders import scan

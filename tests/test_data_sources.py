@@ -14,6 +14,7 @@ from flambeau import recipe as recipes
 from flambeau.data.datasets import digits, fashion_mnist_mini
 from flambeau.data.sources import open_source
 from flambeau.errors import DataError, UsageError
+from flambeau.tasks.image_classification import TASK
 from flambeau.userfile import load_object
 
 LOADERS = {"digits": digits.load, "fashion-mnist-mini": fashion_mnist_mini.load}
@@ -22,7 +23,7 @@ LABELS = [0, 1, 2, 0, 1, 2]
 
 
 def opened(source: Any, **data: object) -> Any:
-    return open_source(source, recipes.parse({"data": data}).data, LOADERS)
+    return open_source(source, recipes.parse({"data": data}), TASK.intake, LOADERS)
 
 
 def test_built_in_names_and_data_sets_of_our_own() -> None:
@@ -34,9 +35,9 @@ def test_built_in_names_and_data_sets_of_our_own() -> None:
     ("source", "problem"),
     [
         ("fashon-mnist-mini", "Did you mean fashion-mnist-mini?"),
-        ("no/such/folder", "There is no such folder."),
-        ("./digits2", "There is no such folder."),
-        (Path("digits2"), "There is no such folder."),
+        ("no/such/folder", "There is no such file or folder."),
+        ("./digits2", "There is no such file or folder."),
+        (Path("digits2"), "There is no such file or folder."),
         (17, "This cannot serve as data."),
     ],
 )

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flambeau import recipe as recipes
-from flambeau.core import Dataset, Split
+from flambeau.columns import Dataset, Split
 from flambeau.data.datasets import fashion_mnist_mini
 from flambeau.data.hashing import dataset_hash, key, row_hashes
 from flambeau.data.splits import GROUP, divide, with_test_and_validation

@@ -32,7 +32,7 @@ FIRST = re.compile(r"^<!-- readme: first (?P<command>.+?) -->$", re.MULTILINE)
 CLASSES = {"bag": 8, "boot": 9, "dress": 3, "trousers": 1}
 """The classes of ``photos/``, and what Fashion-MNIST numbers them."""
 
-ON_PAGE = {"datasets": "lists", "models": "lists", "recipes": "lists"}
+ON_PAGE = {"tasks": "lists", "datasets": "lists", "models": "lists", "recipes": "lists"}
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
@@ -161,7 +161,7 @@ def test_every_key_of_the_recipe_is_documented_with_its_default() -> None:
 def test_every_name_of_the_catalog_is_documented() -> None:
     for page, names in {
         "recipes.md": catalog.recipe_names(),
-        "models.md": catalog.MODELS,
+        "models.md": catalog.MODELS["pictures"],
         "data.md": catalog.DATASETS,
         "commands/export.md": catalog.FORMATS,
     }.items():
@@ -171,10 +171,10 @@ def test_every_name_of_the_catalog_is_documented() -> None:
 
 def test_the_arguments_of_the_networks_are_documented() -> None:
     text = (DOCS / "models.md").read_text(encoding="utf-8")
-    for name in catalog.MODELS:
+    for name in catalog.MODELS["pictures"]:
         section = re.search(rf"^## {name}\b(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
         assert section, name
-        arguments = [key for key in catalog.arguments(catalog.find("models", name)) if key != "layers"]
+        arguments = [key for key in catalog.arguments(catalog.find("models.pictures", name)) if key != "layers"]
         assert [key for key in arguments if f"| `{key}` |" not in section[1]] == [], name
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from test_report_page import HOSTILE, parsed
 
-from flambeau.core import Dataset, Split
+from flambeau.columns import Dataset, Split
 from flambeau.metrics.calibration import reliability
 from flambeau.metrics.classification import confusion_matrix
 from flambeau.metrics.tables import by_class

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from flambeau.model import Model, load
     from flambeau.recipe import Recipe
     from flambeau.run import Run
+    from flambeau.workflow.comparing import compare
     from flambeau.workflow.inspecting import inspect
+    from flambeau.workflow.sampling import sample
     from flambeau.workflow.scoring import evaluate
     from flambeau.workflow.training import resume, train
 
@@ -32,6 +34,7 @@ __all__ = [
     "Model",
     "Recipe",
     "Run",
+    "compare",
     "datasets",
     "evaluate",
     "export_model",
@@ -39,6 +42,7 @@ __all__ = [
     "inspect",
     "load",
     "resume",
+    "sample",
     "train",
 ]
 
@@ -47,12 +51,14 @@ _HOMES = {
     "Model": "flambeau.model",
     "Recipe": "flambeau.recipe",
     "Run": "flambeau.run",
+    "compare": "flambeau.workflow.comparing",
     "evaluate": "flambeau.workflow.scoring",
     "export_model": "flambeau.export.writing",
     "import_weights": "flambeau.export.importing",
     "inspect": "flambeau.workflow.inspecting",
     "load": "flambeau.model",
     "resume": "flambeau.workflow.training",
+    "sample": "flambeau.workflow.sampling",
     "train": "flambeau.workflow.training",
 }
 

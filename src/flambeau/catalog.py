@@ -1,7 +1,9 @@
 """Everything that has a name: tasks, models, data sets, export formats and recipes, imported only when asked for.
 
-An entry is a ``"module:function"`` string. Other packages add entries of their own through entry points in the groups
-``flambeau.tasks``, ``flambeau.models``, ``flambeau.datasets``, ``flambeau.formats``; one of ours is never replaced.
+An entry is a ``"module:function"`` string. Models come in families, one for each kind of input, so that every task
+names the networks that it can train and two families may both have an ``lstm``. Other packages add entries of their
+own through entry points in the groups ``flambeau.tasks``, ``flambeau.models.<family>`` (``flambeau.models`` for
+pictures), ``flambeau.datasets``, ``flambeau.formats``; one of ours is never replaced.
 """
 
 from __future__ import annotations
@@ -14,21 +16,28 @@ from importlib import metadata, resources
 from typing import Any, cast
 
 import torch
+from pydantic import ValidationError
 
-from flambeau.core import Builder, Task
+from flambeau.core import Builder
 from flambeau.errors import ModelError, RecipeError, UsageError, did_you_mean
-from flambeau.recipe import Recipe, parse, read_toml
+from flambeau.recipe import OPTIONAL, Recipe, parse, read_toml, sentences
+from flambeau.task import Task
+from flambeau.userfile import in_file, load_object
 
 TASKS = {
     "image-classification": "flambeau.tasks.image_classification:TASK",
 }
 
+"""In the order in which they are asked whether a path is theirs."""
+
 MODELS = {
-    "compact": "flambeau.models.compact:compact",
-    "lenet": "flambeau.models.lenet:lenet",
-    "mlp": "flambeau.models.mlp:mlp",
-    "sequential": "flambeau.models.sequential:sequential",
-    "tutorial-cifar10": "flambeau.models.tutorial:tutorial_cifar10",
+    "pictures": {
+        "compact": "flambeau.models.compact:compact",
+        "lenet": "flambeau.models.lenet:lenet",
+        "mlp": "flambeau.models.mlp:mlp",
+        "sequential": "flambeau.models.sequential:sequential",
+        "tutorial-cifar10": "flambeau.models.tutorial:tutorial_cifar10",
+    },
 }
 
 DATASETS = {
@@ -43,16 +52,33 @@ FORMATS = {
     "state-dict": "flambeau.export.state_dict:export",
 }
 
-DEFAULT_RECIPE = "pictures"
-"""The recipe of a source that has none of its own name."""
-
 
 @functools.cache
 def names(kind: str) -> dict[str, str]:
-    """The entries of one kind (``tasks``, ``models``, ``datasets``, ``formats``), ours and other packages'."""
-    ours = {"tasks": TASKS, "models": MODELS, "datasets": DATASETS, "formats": FORMATS}[kind]
-    theirs = {point.name: point.value for point in metadata.entry_points(group=f"flambeau.{kind}")}
+    """The entries of one kind, ours and other packages', by name in alphabetical order.
+
+    Args:
+        kind: ``tasks``, ``datasets``, ``formats``, or ``models.`` and a family, such as ``models.pictures``.
+    """
+    ours = {"tasks": TASKS, "datasets": DATASETS, "formats": FORMATS}.get(kind)
+    if ours is None:
+        ours = MODELS.get(kind.removeprefix("models."), {})
+    group = "flambeau.models" if kind == "models.pictures" else f"flambeau.{kind}"
+    theirs = {point.name: point.value for point in metadata.entry_points(group=group)}
     return dict(sorted((theirs | ours).items()))
+
+
+def task_names() -> list[str]:
+    """The tasks in the order in which they are asked whether a path is theirs: ours first."""
+    return [*TASKS, *(name for name in names("tasks") if name not in TASKS)]
+
+
+def families() -> dict[str, list[str]]:
+    """The families of models, each with the tasks that train them."""
+    found: dict[str, list[str]] = {}
+    for name in task_names():
+        found.setdefault(task(name).family, []).append(name)
+    return found
 
 
 def find(kind: str, name: str) -> Any:
@@ -63,26 +89,61 @@ def find(kind: str, name: str) -> Any:
     """
     entries = names(kind)
     if name not in entries:
-        raise UsageError(f"There is no {_SINGULAR[kind]} called {name!r}.", remedy=did_you_mean(name, entries))
+        known = "model" if kind.startswith("models.") else _SINGULAR[kind]
+        raise UsageError(f"There is no {known} called {name!r}.", remedy=did_you_mean(name, entries))
     module, _, attribute = entries[name].partition(":")
     return getattr(importlib.import_module(module), attribute)
 
 
-_SINGULAR = {"tasks": "task", "models": "model", "datasets": "data set", "formats": "format"}
+_SINGULAR = {"tasks": "task", "datasets": "data set", "formats": "format"}
 
 
 def task(name: str) -> Task:
-    """The task of this name."""
-    return cast(Task, find("tasks", name))
+    """The task of this name, or the user's own by ``FILE.py:NAME``.
+
+    Raises:
+        UsageError: There is none, or what the file has under this name is no task.
+    """
+    if not in_file(name):
+        return cast(Task, find("tasks", name))
+    found = load_object(name)
+    if not isinstance(found, Task):
+        raise UsageError(
+            "This is not a task.", where=name, expected="a flambeau.task.Task", received=type(found).__name__
+        )
+    return found
 
 
-def builder(name: str) -> Builder:
-    """The builder of a network by its name, or of the user's own class by ``FILE.py:CLASS``."""
-    if ".py:" in name:
+def networks(of: Task) -> list[str]:
+    """The names of the networks that a task can train, in alphabetical order."""
+    return sorted({*of.networks, *names(f"models.{of.family}")})
+
+
+def network(name: str, of: Task) -> Builder:
+    """The builder of a network of a task.
+
+    Raises:
+        UsageError: The task has none of this name.
+    """
+    if name in of.networks:
+        return of.networks[name]
+    return cast(Builder, find(f"models.{of.family}", name))
+
+
+def builder(name: str, of: Task) -> Builder:
+    """As :func:`network`, and for the user's own class by ``FILE.py:CLASS``."""
+    if in_file(name):
         from flambeau.models.custom import from_file
 
         return lambda facts, **arguments: from_file(name, facts, arguments)
-    return cast(Builder, find("models", name))
+    return network(name, of)
+
+
+def tables(of: Task) -> dict[str, Any]:
+    """The tables of a task's own recipe."""
+    if isinstance(of.recipe, str):
+        return {"name": of.recipe, **read_toml(recipe_text(of.recipe), where=of.recipe)}
+    return dict(of.recipe)
 
 
 def recipe_names() -> list[str]:
@@ -113,33 +174,58 @@ def recipe(name: str) -> Recipe:
 
 
 def check_names(raw: Mapping[str, Any]) -> Iterable[str]:
-    """Mistakes in the names of task and model, and in the arguments of the model's builder."""
+    """Mistakes in the names of task and model, in the arguments of the model's builder and in the task's own tables."""
     task_name = raw.get("task", "image-classification")
-    if task_name not in names("tasks"):
+    if not in_file(str(task_name)) and task_name not in names("tasks"):
         yield f"task: there is no task called {task_name!r}. {did_you_mean(str(task_name), names('tasks'))}"
+        return
+    chosen = task(task_name)
+    yield from _check_tables(chosen, raw)
     model = raw.get("model", {})
     if isinstance(model, Mapping):
-        yield from _check_model({"name": "compact", **model})
+        yield from _check_model({"name": "compact", **model}, chosen)
 
 
-def _check_model(model: Mapping[str, Any]) -> Iterable[str]:
+def _check_tables(task: Task, raw: Mapping[str, Any]) -> Iterable[str]:
+    for table in OPTIONAL[:-1]:
+        if table in raw and table not in task.parts:
+            used = f"it uses {', '.join(task.parts)}" if task.parts else "it uses none of these tables"
+            yield f"{table}: the task {task.name} has no use for this table; {used}"
+    options = raw.get("options", {})
+    if task.options is None:
+        yield from (f"options.{key}: the task {task.name} has no options" for key in options)
+        return
+    try:
+        task.options.model_validate(options)
+    except ValidationError as error:
+        yield from (f"options.{mistake}" for mistake in sentences(error, task.options))
+
+
+def _check_model(model: Mapping[str, Any], task: Task) -> Iterable[str]:
     name = model["name"]
     if not isinstance(name, str):
         yield f"model.name: expected a name, received {name!r}"
-    elif name.startswith("python:") or ".py:" in name:
+    elif name.startswith("python:") or in_file(name):
         return
     elif name.endswith(".py"):
         yield f"model.name: {name} names a file; say which class in it, as in {name}:Net"
-    elif name not in names("models"):
-        yield f"model.name: there is no model called {name!r}. {did_you_mean(name, names('models'))}"
+    elif name not in networks(task):
+        yield f"model.name: {_unknown_model(name, task)}"
     else:
-        known = arguments(find("models", name))
+        known = arguments(network(name, task))
         given = {key: value for key, value in model.items() if key != "name"}
         unknown = given.keys() - known.keys()
         for key in sorted(unknown):
             yield f"model.{key}: {name} has no such argument. {did_you_mean(key, known)}"
         if not unknown:
-            yield from _try_arguments(name, given)
+            yield from _try_arguments(name, given, task)
+
+
+def _unknown_model(name: str, task: Task) -> str:
+    others = [family for family in MODELS if family != task.family and name in names(f"models.{family}")]
+    if others:
+        return f"{name} is a model for {others[0]}; {task.name} has {', '.join(networks(task))}"
+    return f"there is no model called {name!r}. {did_you_mean(name, networks(task))}"
 
 
 def arguments(builder: Callable[..., Any]) -> dict[str, Any]:
@@ -148,12 +234,11 @@ def arguments(builder: Callable[..., Any]) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
-def _try_arguments(name: str, given: Mapping[str, Any]) -> Iterable[str]:
+def _try_arguments(name: str, given: Mapping[str, Any], task: Task) -> Iterable[str]:
     """Builds the model for a small problem, so that a wrong value is found before any data is read."""
-    facts = {"classes": ["a", "b"], "size": [32, 32], "channels": 3}
     try:
         with torch.device("meta"):
-            find("models", name)(facts, **given)
+            network(name, task)(task.toy, **given)
     except ModelError as error:
         if str(error.where).startswith("model."):
             yield _in_one_line(error)

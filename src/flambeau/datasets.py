@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 from flambeau import catalog
-from flambeau.core import Dataset
-from flambeau.data.opening import PictureRules
+from flambeau.columns import Dataset
 from flambeau.data.sources import open_source
-from flambeau.recipe import Data, Recipe
+from flambeau.recipe import Recipe
+from flambeau.userfile import in_file
 
 
 def names() -> list[str]:
@@ -16,12 +18,13 @@ def names() -> list[str]:
     return list(catalog.names("datasets"))
 
 
-def load(source: Any, **settings: Any) -> Dataset:
+def load(source: Any, *, task: str | None = None, **settings: Any) -> Dataset:
     """Opens a data set as its source gives it: raw columns, the splits it comes with.
 
     Args:
-        source: A built-in name, a folder of pictures, ``FILE.py:CLASS``, or objects of Python; as for
+        source: A built-in name, a file or folder, ``FILE.py:CLASS``, or objects of Python; as for
             :func:`flambeau.train`.
+        task: What it is to be read for; found out from the source where it is not said.
         settings: Fields of a recipe's ``data`` part, such as ``root=["/data"]``.
 
     Raises:
@@ -32,13 +35,29 @@ def load(source: Any, **settings: Any) -> Dataset:
         >>> len(mini.splits["train"]), mini.info["classes"][9]
         (5000, 'Ankle boot')
     """
-    return open_source(source, Data(**settings), loaders())
+    name = task or task_of(source)
+    return opened(Recipe.model_validate({"task": name, "data": settings}), source)
 
 
 def opened(recipe: Recipe, source: Any = None) -> Dataset:
     """The data of a recipe, or another source opened by the recipe's rules."""
-    rules = PictureRules.of(recipe.images)
-    return open_source(recipe.data.source if source is None else source, recipe.data, loaders(), rules=rules)
+    wanted = recipe.data.source if source is None else source
+    return open_source(wanted, recipe, catalog.task(recipe.task).intake, loaders())
+
+
+def task_of(source: Any) -> str:
+    """The task that a source is for: that of the recipe of its name, else the first that a path looks right to."""
+    if isinstance(source, str) and source in catalog.recipe_names():
+        return catalog.recipe(source).task
+    if isinstance(source, str | os.PathLike) and not in_file(os.fspath(source)):
+        path = Path(source).expanduser()
+        if path.exists():
+            return next((name for name in catalog.task_names() if catalog.task(name).intake.claims(path)), DEFAULT)
+    return DEFAULT
+
+
+DEFAULT = "image-classification"
+"""The task of a source that says nothing for itself, so that its errors are about pictures."""
 
 
 def loaders() -> dict[str, Any]:

@@ -17,13 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from flambeau import catalog, files
-from flambeau.core import Builder, Facts, Task
+from flambeau.core import Builder, Facts
 from flambeau.engine import device as devices
 from flambeau.engine.codec import without_aliases
 from flambeau.engine.evaluate import evaluation_mode
 from flambeau.errors import DataError, FlambeauError, ModelError
 from flambeau.modelfile import Description, Header, pack, read_header
 from flambeau.recipe import Recipe, parse
+from flambeau.task import Task
+from flambeau.userfile import in_file
 
 if TYPE_CHECKING:
     from flambeau.run import Run
@@ -78,8 +80,9 @@ class Model:
         """Predicts one input or several.
 
         Args:
-            inputs: A path, bytes, a PIL picture, an array ``(H, W)`` or ``(H, W, C)``, a tensor ``(C, H, W)``, all
-                uint8; or several: a list of these, or an array or tensor with a batch dimension in front.
+            inputs: What the task takes. For pictures a path, bytes, a PIL picture, an array ``(H, W)`` or
+                ``(H, W, C)``, a tensor ``(C, H, W)``, all uint8; for texts a ``str``. Or several: a list of these, or
+                an array or tensor of pictures with a batch dimension in front.
             top: How many classes to list; all by default.
 
         Returns:
@@ -144,12 +147,14 @@ class Model:
     def __repr__(self) -> str:
         accuracy = self.scores.get("test/accuracy")
         score = "" if accuracy is None else f", test accuracy {accuracy:.2%}"
-        return f"Model({self.description.architecture['name']}, {len(self.classes)} classes{score})"
+        what = f"{len(self.classes)} classes" if self.classes else self.task.name
+        return f"Model({self.description.architecture['name']}, {what}{score})"
 
     def _repr_html_(self) -> str:
         from flambeau.report.notebook import table_html
 
-        rows = {"architecture": self.description.architecture["name"], "classes": ", ".join(self.classes)}
+        rows = {"task": self.task.name, "architecture": self.description.architecture["name"]}
+        rows |= {"classes": ", ".join(self.classes)} if self.classes else {}
         return table_html("Model", rows | self.scores)
 
 
@@ -204,6 +209,12 @@ def load_file(path: Path, *, device: str = "cpu", network: Any = None, trust_cod
     where = devices.choose(device)
     header = read_header(path)
     description = header.description
+    if in_file(description.task) and not trust_code:
+        raise ModelError(
+            f"The model is of a task of its own, {description.task}, which is a file on the machine that trained it.",
+            where=path,
+            remedy="Say trust_code=True (--trust-code) to run that file here, if you know what it does.",
+        )
     try:
         recipe = parse(description.recipe, where=path)
         task = catalog.task(description.task)
@@ -226,8 +237,8 @@ def _builder(description: Description, network: Any, trust_code: bool, path: Pat
     """Finds what builds the network: the catalog, the given class, or the source text if it may be trusted."""
     name = description.architecture["name"]
     source = description.architecture.get("source")
-    if network is None and source is None and ".py:" not in name:
-        return catalog.builder(name)
+    if network is None and source is None and not in_file(name):
+        return catalog.builder(name, catalog.task(description.task))
     if network is None and (source is None or not trust_code):
         raise ModelError(
             f"The model is of a class of its own, {name}, which is not part of the file's weights.",
@@ -292,12 +303,14 @@ def _load_weights(built: nn.Module, weights: Mapping[str, Tensor], path: Path) -
 
 def _as_several(inputs: Any) -> list[Any] | None:
     """The inputs as a list when there are several, None when there is one."""
+    if isinstance(inputs, tuple) and len(inputs) == 2 and isinstance(inputs[1], int | float):
+        return None  # samples of sound and their rate
     if isinstance(inputs, list | tuple):
         return list(inputs)
     dimensions = getattr(inputs, "ndim", None)
     if dimensions is not None and dimensions >= 4:
         return list(inputs if isinstance(inputs, Tensor) else iter(inputs))
-    if isinstance(inputs, Iterable) and not isinstance(inputs, str | bytes | Path) and dimensions is None:
+    if isinstance(inputs, Iterable) and not isinstance(inputs, str | bytes | Path | Mapping) and dimensions is None:
         if hasattr(inputs, "getbands"):  # a PIL picture
             return None
         return list(inputs)

@@ -27,6 +27,10 @@ STEP_FIELDS = ("epoch", "batch", "step", "seen", "size", "loss", "mean_loss", "l
 EPOCH_FIELDS = ("epoch", "step", "train_loss", "accuracy", "percent", "loss", "loss_mean_of_batches")
 
 
+OPTIONAL = ("images", "augment", "text", "audio", "options")
+"""Tables that only some tasks use."""
+
+
 class Part(BaseModel):
     """One table of a recipe: unknown keys are mistakes, values do not change."""
 
@@ -44,6 +48,8 @@ class Data(Part):
     shuffle: bool = True
     on_bad: Literal["fail", "skip"] = "fail"
     follow_links: bool = False
+    columns: dict[str, str] = {}
+    """For tables: which column holds what, as in text = "review", label = "sentiment"."""
 
 
 def _as_pair(value: object) -> object:
@@ -76,6 +82,32 @@ class Augment(Part):
     crop: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
+class Text(Part):
+    """How texts become tokens."""
+
+    tokenizer: Literal["words", "bpe", "characters"] = "words"
+    vocabulary: Count = 8000
+    """The most different tokens."""
+    min_count: Count = 1
+    """How often a word must occur to be one of them."""
+    lower: bool = False
+    max_length: Count | None = None
+    """Tokens beyond so many are cut off."""
+
+
+class Audio(Part):
+    """How recordings are read and become spectrograms."""
+
+    rate: Literal["auto"] | Count = "auto"
+    """Samples a second; recordings of another rate are resampled."""
+    seconds: Literal["auto"] | Positive = "auto"
+    mels: Count = 64
+    window: Positive = 0.032
+    hop: Positive = 0.010
+    """Seconds that a window covers, and that lie between two."""
+    normalize: bool = True
+
+
 class ModelPart(BaseModel):
     """The network's name; every other key is an argument of its builder."""
 
@@ -98,7 +130,7 @@ class LossPart(Part):
 class OptimizerPart(Part):
     """The update rule."""
 
-    name: Literal["sgd", "adam", "adamw"] = "adamw"
+    name: Literal["sgd", "adam", "adamw", "adagrad"] = "adamw"
     lr: Positive = 1e-3
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     nesterov: bool = False
@@ -187,6 +219,10 @@ class Recipe(Part):
     data: Data = Data()
     images: Images = Images()
     augment: Augment = Augment()
+    text: Text = Text()
+    audio: Audio = Audio()
+    options: dict[str, Any] = {}
+    """What only one task has; the task says what may be in it."""
     model: ModelPart = ModelPart()
     loss: LossPart = LossPart()
     optimizer: OptimizerPart = OptimizerPart()
@@ -197,7 +233,12 @@ class Recipe(Part):
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as TOML and JSON can hold it, without what is not set."""
-        cleaned: dict[str, Any] = _without_none(self.model_dump(mode="json"))
+        kept = self.model_dump(mode="json")
+        for table in OPTIONAL:
+            # Tables that the task has no use for are not said; those that it uses are set, if only to their defaults.
+            if table not in self.model_fields_set and kept[table] == type(self)().model_dump(mode="json")[table]:
+                del kept[table]
+        cleaned: dict[str, Any] = _without_none(kept)
         return cleaned
 
     def to_toml(self) -> str:
@@ -225,7 +266,7 @@ def parse(raw: Mapping[str, Any], *, where: object = None, checks: Iterable[Chec
     try:
         recipe = Recipe.model_validate(raw)
     except ValidationError as error:
-        mistakes += _sentences(error)
+        mistakes += sentences(error)
     for check in checks:
         mistakes += [mistake for mistake in check(raw) if mistake not in mistakes]
     if mistakes or recipe is None:
@@ -308,14 +349,15 @@ def _without_none(value: Any) -> Any:
     return [_without_none(item) for item in value] if isinstance(value, list) else value
 
 
-def _sentences(error: ValidationError) -> list[str]:
-    """pydantic's findings, one sentence a field: the branches of a union that failed are joined."""
+def sentences(error: ValidationError, model: type[BaseModel] | None = None) -> list[str]:
+    """pydantic's findings about a model (by default a recipe), one sentence a field: a union's branches are joined."""
+    model = model or Recipe
     by_field: dict[str, list[str]] = {}
     for item in error.errors(include_url=False):
-        path = _field(item["loc"])
+        path = _field(item["loc"], model)
         text = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
-            text = f"there is no such setting. {did_you_mean(str(item['loc'][-1]), _known(item['loc'][:-1]))}"
+            text = f"there is no such setting. {did_you_mean(str(item['loc'][-1]), _known(item['loc'][:-1], model))}"
         else:
             text = f"{_expected(item['type'], item.get('ctx', {}), text)}, received {item['input']!r}"
         by_field.setdefault(path, []).append(text)
@@ -361,10 +403,9 @@ def _join(texts: list[str]) -> str:
     return " or ".join(different) + received
 
 
-def _field(location: tuple[int | str, ...]) -> str:
+def _field(location: tuple[int | str, ...], model: type[BaseModel] | None) -> str:
     """The path of a field, without the names that pydantic gives to the branches of a union."""
     names: list[str] = []
-    model: type[BaseModel] | None = Recipe
     for part in location:
         if model is not None and part in model.model_fields:
             model = _model_of(model.model_fields[str(part)].annotation)
@@ -376,8 +417,7 @@ def _field(location: tuple[int | str, ...]) -> str:
     return ".".join(names)
 
 
-def _known(location: tuple[int | str, ...]) -> list[str]:
-    model: type[BaseModel] | None = Recipe
+def _known(location: tuple[int | str, ...], model: type[BaseModel] | None) -> list[str]:
     for part in location:
         model = _model_of(model.model_fields[str(part)].annotation) if model else None
     return list(model.model_fields) if model else []

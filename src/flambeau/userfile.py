@@ -12,6 +12,11 @@ from typing import Any
 from flambeau.errors import UsageError, did_you_mean
 
 
+def in_file(name: str) -> bool:
+    """Whether a name is that of an object in a Python file: ``FILE.py:NAME``."""
+    return ".py:" in name
+
+
 def load_object(spec: str) -> Any:
     """The object of this name in this file; the file is executed.
 

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from flambeau import recipe as recipes
-from flambeau.core import Dataset
+from flambeau.columns import Dataset
 from flambeau.data.folders import scan
 from flambeau.data.images import PictureRules, decode, probe, read_pictures
 from flambeau.data.prepare import prepare

@@ -23,7 +23,6 @@ def evaluate(
 ) -> None:
     """Score a model on a split of its own data, or on other data."""
     with output(json, debug, quiet) as to:
-        from flambeau.metrics.tables import accuracy_interval, by_class
         from flambeau.userfile import load_object
         from flambeau.workflow.scoring import evaluate as score
 
@@ -35,19 +34,13 @@ def evaluate(
             network=load_object(network) if network else None,
             trust_code=trust_code,
         )
-        rows = by_class(scored.evaluation.sums["confusion"], scored.classes)
         to.text(f"{scored.examples:,} examples ({'all of them' if scored.split == 'all' else scored.split})")
-        low, high = accuracy_interval(scored.evaluation.sums["confusion"])
+        found = scored.breakdown
         for name, value in scored.scores.items():
-            interval = f"  (95 % interval {low:.4f} to {high:.4f})" if name == "accuracy" else ""
+            low, high = found.intervals.get(name, (None, None))
+            interval = "" if low is None else f"  (95 % interval {low:.4f} to {high:.4f})"
             to.text(f"{name:<20}  {value:.6f}{interval}")
-        if not quiet:
+        if found.table and not quiet:
             to.text()
-            keys = ("precision", "recall", "f1")
-            cells = [[row["class"], *(_number(row[key]) for key in keys), f"{row['support']:,}"] for row in rows]
-            to.table([["class", *keys, "examples"], *cells], frozenset({1, 2, 3, 4}))
-        to.result({"split": scored.split, "examples": scored.examples, "scores": scored.scores, "classes": rows})
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+            to.table([list(row) for row in found.table], frozenset(range(1, len(found.table[0]))))
+        to.result({"split": scored.split, "examples": scored.examples, "scores": scored.scores, **found.json})

@@ -10,11 +10,14 @@ import typer
 from flambeau.cli.output import Debug, Json, Network, Output, Quiet, Settings, TrustCode, output
 
 if TYPE_CHECKING:
-    from flambeau.core import Dataset
+    from flambeau.task import Shown
 
 
 def inspect(
     target: Annotated[str, typer.Argument(help="Data, a model's name, FILE.py:CLASS, a run folder or a model file.")],
+    task: Annotated[
+        str | None, typer.Option(help="For data or a network: its task.", metavar="NAME|FILE.py:NAME")
+    ] = None,
     shape: Annotated[
         str, typer.Option("--input", help="For a network: the picture's channels, height and width.", metavar="CxHxW")
     ] = "1x28x28",
@@ -37,6 +40,7 @@ def inspect(
 
         found = look(
             target,
+            task=task,
             shape=_shape(shape),
             classes=classes,
             settings=_arguments(settings or []),
@@ -44,9 +48,13 @@ def inspect(
             trust_code=trust_code,
         )
         facts = found.facts
-        if found.dataset is not None and samples:
-            facts = {**facts, "samples": str(_grid(to, found.dataset, samples, png))}
-        _PRINTERS[found.kind](to, facts)
+        if found.dataset is None:
+            _PRINTERS[found.kind](to, facts)
+        else:
+            lines, path = _samples(to, found.samples(samples) if samples else [], png)
+            shown = {"samples": str(path)} if path else {}
+            _print_data(to, facts, {**found.about, **shown}, lines)
+            facts = {**facts, **({"samples": lines} if lines else shown)}
         to.result({"kind": found.kind, **facts})
 
 
@@ -78,52 +86,39 @@ def _shape(text: str) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def _grid(to: Output, dataset: Dataset, count: int, png: Path | None) -> Path:
-    """Writes the sample grid as PNG and shows it in the terminal."""
-    import io
-
+def _samples(to: Output, shown: list[str | Shown], png: Path | None) -> tuple[list[str], Path | None]:
+    """The samples that are text; a picture is written as a PNG and shown in the terminal."""
     from flambeau import files
-    from flambeau.data.preview import grid, samples, to_terminal
 
-    pictures, captions = samples(dataset, count)
-    path = png or Path(f"{dataset.name}-samples.png")
-    buffer = io.BytesIO()
-    grid(pictures, captions).save(buffer, "PNG")
-    files.write(path, buffer.getvalue())
-    if not to.json and to.console.is_terminal:
-        columns = max(1, to.console.width // 22)
-        # Drawn anew: fewer samples still show as many classes as there is room for.
-        to.console.print(to_terminal(*samples(dataset, min(count, 2 * columns)), columns))
-    return path
+    written = None
+    for item in shown:
+        if isinstance(item, str):
+            continue
+        written = png or Path(item.name)
+        files.write(written, item.png)
+        if not to.json and to.console.is_terminal:
+            to.console.print(item.terminal(to.console.width))
+    return [item for item in shown if isinstance(item, str)], written
 
 
-def _print_data(to: Output, facts: dict[str, Any]) -> None:
-    splits = list(facts["counts"])
+def _print_data(to: Output, facts: dict[str, Any], about: dict[str, str], lines: list[str]) -> None:
     to.text(f"{facts['name']}: {', '.join(f'{count:,} {split}' for split, count in facts['rows'].items())}\n")
-    rows = [["class", *splits]]
-    rows += [[name, *(f"{facts['counts'][s].get(name, 0):,}" for s in splits)] for name in facts["classes"]]
-    to.table(rows, frozenset(range(1, len(splits) + 1)))
-    to.text()
-    for name, value in _about_data(facts).items():
-        to.text(f"{name:<9} {value}")
+    if "counts" in facts:
+        splits = list(facts["counts"])
+        rows = [["class", *splits]]
+        rows += [[name, *(f"{facts['counts'][s].get(name, 0):,}" for s in splits)] for name in facts["classes"]]
+        to.table(rows, frozenset(range(1, len(splits) + 1)))
+        to.text()
+    samples = {key: about[key] for key in ("samples",) if key in about}
+    stated = {key: facts[key] for key in ("source", "licence", "homepage", "hash") if facts.get(key)}
+    known = {key: value for key, value in about.items() if key not in samples} | stated | samples
+    width = max((len(name) for name in known), default=0)
+    for name, value in known.items():
+        to.text(f"{name:<{max(9, width)}} {value}")
+    for line in lines:
+        to.paragraph(line, "  ", "    ")
     for note in facts["notes"]:
         to.paragraph(f"note: {note}", "", "      ")
-
-
-def _about_data(facts: dict[str, Any]) -> dict[str, str]:
-    sizes = [f"{size['width']}x{size['height']} ({size['count']:,})" for size in facts["sizes"][:5]]
-    reach = facts["size_range"]
-    if reach and len(facts["sizes"]) > 5:
-        (narrow, wide), (low, high) = reach["width"], reach["height"]
-        sizes.append(f"...; widths {narrow} to {wide}, heights {low} to {high}")
-    kinds = {"1": "grey", "3": "RGB"}
-    colours = ", ".join(f"{count:,} {kinds.get(channels, channels)}" for channels, count in facts["channels"].items())
-    found = {"sizes": ", ".join(sizes), "colours": colours}
-    found |= {
-        "mean": f"{_rounded(facts['mean'])}  (of pixels in [0, 1], training split)",
-        "std": _rounded(facts["std"]),
-    }
-    return found | {key: facts[key] for key in ("source", "licence", "homepage", "hash", "samples") if facts.get(key)}
 
 
 def _print_network(to: Output, facts: dict[str, Any]) -> None:
@@ -133,7 +128,7 @@ def _print_network(to: Output, facts: dict[str, Any]) -> None:
         adds = "?" if row["multiply_adds"] is None else _count(row["multiply_adds"])
         shape = _by(row["output"][1:]) if row["output"] else "?"
         rows.append([row["name"], row["type"], shape, _count(row["parameters"]), adds, row["formula"]])
-    rows.append(["in all", "", "", f"{facts['parameters']:,}", f"{facts['multiply_adds']:,}", "for one picture"])
+    rows.append(["in all", "", "", f"{facts['parameters']:,}", f"{facts['multiply_adds']:,}", "for one example"])
     to.table(rows, frozenset({3, 4}))
 
 
@@ -149,9 +144,10 @@ def _print_run(to: Output, facts: dict[str, Any]) -> None:
         to.text(f"{name:<8} {value}")
     if facts["metrics"]:
         to.text()
-        shown = [name for name in ("train/loss", "val/loss", "val/accuracy") if name in facts["metrics"][0]]
+        kinds = ("train/loss", "val/loss", *(f"val/{name}" for name in facts["shown"] if name != "loss"))
+        shown = [name for name in kinds if name in facts["metrics"][0]]
         rows = [[str(line["epoch"] + 1), *(f"{line[name]:.4f}" for name in shown)] for line in facts["metrics"]]
-        to.table([["epoch", *shown], *rows], frozenset(range(4)))
+        to.table([["epoch", *shown], *rows], frozenset(range(len(shown) + 1)))
     _print_scores(to, facts.get("scores", {}))
     if "layers" in facts:
         to.text()
@@ -162,7 +158,8 @@ def _print_run(to: Output, facts: dict[str, Any]) -> None:
 
 def _print_model(to: Output, facts: dict[str, Any]) -> None:
     to.text(f"{facts['architecture']} for {facts['task']}, trained on {facts['data']['name']}")
-    to.paragraph(f"{len(facts['classes'])} classes: {', '.join(facts['classes'])}", "")
+    if facts["classes"]:
+        to.paragraph(f"{len(facts['classes'])} classes: {', '.join(facts['classes'])}", "")
     _print_scores(to, facts["scores"])
     to.text()
     _print_network(to, facts)
@@ -192,8 +189,4 @@ def _by(sides: list[int]) -> str:
     return "x".join(map(str, sides))
 
 
-def _rounded(values: list[float]) -> str:
-    return ", ".join(f"{value:.4f}" for value in values)
-
-
-_PRINTERS = {"data": _print_data, "network": _print_network, "run": _print_run, "model": _print_model}
+_PRINTERS = {"network": _print_network, "run": _print_run, "model": _print_model}

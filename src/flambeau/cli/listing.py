@@ -1,4 +1,4 @@
-"""``flambeau datasets``, ``flambeau models`` and ``flambeau recipes``."""
+"""``flambeau tasks``, ``flambeau datasets``, ``flambeau models`` and ``flambeau recipes``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def datasets(json: Json = False, debug: Debug = False, quiet: Quiet = False) -> 
             if not quiet:
                 _print_dataset(to, row)
         if not quiet:
-            to.text("\nA folder of pictures (class/... or train|val|test/class/...) needs no name: give its path.")
+            to.text("\nYour own data needs no name: give its path. `flambeau tasks` says in which forms.")
         to.result({"datasets": rows})
 
 
@@ -33,7 +33,9 @@ def _print_dataset(to: Output, row: dict[str, Any]) -> None:
     if row["found"]:
         to.text(f"{INDENT}found: {row['found']}")
     elif row["download"]:
-        to.text(f"{INDENT}not on this machine; {row['download'] / 1e6:,.0f} MB to download when it is first used")
+        size = row["download"] / 1e6
+        told = f"{size:,.0f}" if size >= 10 else f"{size:.1f}"
+        to.text(f"{INDENT}not on this machine; {told} MB to download when it is first used")
 
 
 def models(json: Json = False, debug: Debug = False, quiet: Quiet = False) -> None:
@@ -42,13 +44,18 @@ def models(json: Json = False, debug: Debug = False, quiet: Quiet = False) -> No
         from flambeau.workflow.listing import models as listed
 
         rows = listed()
+        heading = None
         for row in rows:
+            if not quiet and row["tasks"] != heading:
+                to.text(f"{'' if heading is None else chr(10)}for {', '.join(row['tasks'])}:")
+                heading = row["tasks"]
             to.text(row["name"])
             if not quiet:
                 _print_model(to, row)
         if not quiet:
             to.text(
-                "\nParameters are counted for ten classes of 1x28x28; `flambeau inspect NAME` shows the layers."
+                "\nParameters are counted for a small problem, such as ten classes of 1x28x28; `flambeau inspect NAME` "
+                "shows the layers."
                 "\nArguments are set as in --set model.width=32. A class of your own: --model FILE.py:CLASS"
             )
         to.result({"models": rows})
@@ -71,6 +78,24 @@ def _argument(name: str, default: Any) -> str:
     if isinstance(default, tuple):
         return f"{name} = {list(default)}"
     return f'{name} = "{default}"' if isinstance(default, str) else f"{name} = {default}"
+
+
+def tasks(json: Json = False, debug: Debug = False, quiet: Quiet = False) -> None:
+    """List what can be learnt: the tasks, the data that each takes, and its networks."""
+    with output(json, debug, quiet) as to:
+        from flambeau.workflow.listing import tasks as listed
+
+        rows = listed()
+        for row in rows:
+            to.text(row["name"])
+            if not quiet:
+                to.paragraph(row["about"], INDENT)
+                to.paragraph(f"data: {row['data']}", INDENT)
+                for name in ("datasets", "models"):
+                    if row[name]:
+                        to.paragraph(f"{name}: {', '.join(row[name])}", INDENT)
+                to.text(f"{INDENT}recipe: {row['recipe']}")
+        to.result({"tasks": rows})
 
 
 def recipes(json: Json = False, debug: Debug = False, quiet: Quiet = False) -> None:

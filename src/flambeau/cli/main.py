@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from flambeau import __version__
-from flambeau.cli import evaluate, export, import_, inspect, listing, predict, resume, train
+from flambeau.cli import compare, evaluate, export, import_, inspect, listing, predict, resume, sample, train
 
 app = typer.Typer(
     name="flambeau",
@@ -27,9 +27,12 @@ app.command("train")(train.train)
 app.command("resume")(resume.resume)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("sample")(sample.sample)
 app.command("inspect")(inspect.inspect)
 app.command("export")(export.export)
 app.command("import")(import_.import_)
+app.command("compare")(compare.compare)
+app.command("tasks")(listing.tasks)
 app.command("datasets")(listing.datasets)
 app.command("models")(listing.models)
 app.command("recipes")(listing.recipes)

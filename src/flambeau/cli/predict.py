@@ -16,6 +16,7 @@ from flambeau.cli.output import Debug, Device, Json, Network, Output, Quiet, Tru
 if TYPE_CHECKING:
     from flambeau.errors import FlambeauError
     from flambeau.model import Model
+    from flambeau.task import View
 
 
 class Format(StrEnum):
@@ -28,7 +29,9 @@ class Format(StrEnum):
 
 def predict(
     model: Annotated[Path, typer.Argument(help="A run folder or a model file.", metavar="RUN|MODEL")],
-    paths: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.", metavar="PATH...")],
+    inputs: Annotated[
+        list[str], typer.Argument(help="What to predict: pictures or folders of them, texts, ...", metavar="INPUT...")
+    ],
     top: Annotated[int, typer.Option(help="How many classes to list.", min=1)] = 3,
     format: Annotated[Format, typer.Option(help="table, json or csv.")] = Format.TABLE,  # noqa: A002 - the option's name
     device: Device = None,
@@ -38,16 +41,16 @@ def predict(
     debug: Debug = False,
     quiet: Quiet = False,
 ) -> None:
-    """Predict the class of pictures. What cannot be read is named, the rest is answered, and the exit code is 2."""
+    """Predict with a model. What cannot be read is named, the rest is answered, and the exit code is 2."""
     with output(json, debug, quiet) as to:
         from flambeau.model import load
         from flambeau.userfile import load_object
 
         made_by = load_object(network) if network else None
         loaded = load(model, device=device or "auto", network=made_by, trust_code=trust_code)
-        files = _expanded(paths)
-        answered, failed = _predict(loaded, files, top)
-        _print(to, format, answered, top)
+        view = loaded.task.view
+        answered, failed = _predict(loaded, view.inputs(inputs), top)
+        _print(to, format, view, answered, top)
         for row in answered:
             if "doubt" in row and not quiet:
                 to.note(f"{row['path']}: {row['doubt']}")
@@ -59,79 +62,65 @@ def predict(
             raise typer.Exit(2)
 
 
-def _expanded(paths: list[Path]) -> list[Path]:
-    """The files themselves, with folders replaced by the pictures in them, in order of their names."""
-    from flambeau.data.opening import EXTENSIONS
-    from flambeau.errors import DataError
-
-    files: list[Path] = []
-    for path in paths:
-        if not path.is_dir():
-            files.append(path)
-            continue
-        inside = sorted(entry for entry in path.rglob("*") if entry.suffix.lower() in EXTENSIONS)
-        if not inside:
-            raise DataError(
-                "There is no picture in the folder.",
-                where=path,
-                expected=f"files ending in {', '.join(sorted(EXTENSIONS))}",
-            )
-        files += inside
-    return files
-
-
-def _predict(model: Model, paths: list[Path], top: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _predict(
+    model: Model, inputs: list[tuple[str, Any]], top: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Predictions of what can be read, and errors for the rest; in portions, so that a folder of any size fits."""
     from flambeau.errors import BadRows
     from flambeau.model import BATCH
 
     answered: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
-    there = [path for path in paths if path.exists()]
+    there = [(name, raw) for name, raw in inputs if not _missing(raw)]
     failed += [
-        {"path": str(path), "type": "DataError", "problem": "There is no such file."}
-        for path in paths
-        if not path.exists()
+        {"path": name, "type": "DataError", "problem": "There is no such file."}
+        for name, raw in inputs
+        if _missing(raw)
     ]
     for start in range(0, len(there), BATCH):
         portion = there[start : start + BATCH]
         bad: dict[int, Any] = {}
         try:
-            rows = model.predict(portion, top=top)
+            rows = model.predict([raw for _, raw in portion], top=top)
         except BadRows as error:
             bad = error.rows
-            good = [path for number, path in enumerate(portion) if number not in bad]
+            good = [raw for number, (_, raw) in enumerate(portion) if number not in bad]
             rows = model.predict(good, top=top) if good else []
-        readable = [path for number, path in enumerate(portion) if number not in bad]
-        answered += [{"path": str(path), **row} for path, row in zip(readable, rows, strict=True)]
-        failed += [{"path": str(portion[number]), **_told(error)} for number, error in bad.items()]
+        readable = [name for number, (name, _) in enumerate(portion) if number not in bad]
+        answered += [{"path": name, **row} for name, row in zip(readable, rows, strict=True)]
+        failed += [{"path": portion[number][0], **_told(error)} for number, error in bad.items()]
     return answered, failed
 
 
+def _missing(raw: Any) -> bool:
+    return isinstance(raw, Path) and not raw.exists()
+
+
 def _told(error: FlambeauError) -> dict[str, object]:
-    """An unreadable picture's error, without where (its path) and the remedy, which is one for training data."""
+    """An unreadable input's error, without where (its name) and the remedy, which is one for training data."""
     return {name: value for name, value in error.as_dict().items() if name not in ("where", "remedy")}
 
 
-def _print(to: Output, form: Format, rows: list[dict[str, Any]], top: int) -> None:
+def _print(to: Output, form: Format, view: View, rows: list[dict[str, Any]], top: int) -> None:
     if form is Format.JSON and not to.json:
         to.text(json_module.dumps(rows, ensure_ascii=False, indent=2))
     elif form is Format.CSV:
-        to.text(_csv(rows, top).rstrip("\n"))
+        to.text(_csv(rows, view, top).rstrip("\n"))
     elif form is Format.TABLE:
-        width = max((len(row["path"]) for row in rows), default=0)
+        width = min(_WIDEST, max((len(row["path"]) for row in rows), default=0))
         for row in rows:
-            classes = "  ".join(f"{entry['class']} {entry['probability']:.1%}" for entry in row["classes"])
-            to.text(f"{row['path']:<{width}}  {classes}")
+            to.text(f"{row['path']:<{width}}  {view.line(row, top)}")
 
 
-def _csv(rows: list[dict[str, Any]], top: int) -> str:
+_WIDEST = 60
+"""Longer names than this stand before their prediction as they are, so that one text does not push all others away."""
+
+
+def _csv(rows: list[dict[str, Any]], view: View, top: int) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    count = max((len(row["classes"]) for row in rows), default=min(top, 1))
-    writer.writerow(["path", *(f"{name}{n}" for n in range(1, count + 1) for name in ("class", "probability"))])
-    for row in rows:
-        writer.writerow(
-            [row["path"], *(cell for e in row["classes"] for cell in (e["class"], f"{e['probability']:.6f}"))]
-        )
+    cells = [{"path": row["path"], **view.cells(row, top)} for row in rows]
+    names = list(dict.fromkeys(["path", *(name for row in cells for name in row)]))
+    writer = csv.DictWriter(text, names, lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows(cells)
     return text.getvalue()

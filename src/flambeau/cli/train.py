@@ -12,8 +12,8 @@ from flambeau.cli.output import Debug, Device, Json, Quiet, Settings, output
 Source = Annotated[
     str | None,
     typer.Argument(
-        help="A built-in data set, a folder of pictures (class/... or train|val|test/class/...), or FILE.py:CLASS. "
-        "May be left out when the recipe names it."
+        help="A built-in data set, a file or folder of your own (`flambeau tasks` says in which forms), or "
+        "FILE.py:CLASS. May be left out when the recipe names it."
     ),
 ]
 Out = Annotated[Path | None, typer.Option(help="The run folder; default runs/<data>-<model>-<time>.", metavar="FOLDER")]
@@ -28,14 +28,20 @@ def train(
         str | None,
         typer.Option(help="The network: a name (see `flambeau models`) or a class.", metavar="NAME|FILE.py:CLASS"),
     ] = None,
-    task: Annotated[str | None, typer.Option(help="What is learnt.", metavar="NAME")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="What is learnt (see `flambeau tasks`); by default what the data looks like.",
+            metavar="NAME|FILE.py:NAME",
+        ),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training split.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything that is random.")] = None,
     device: Device = None,
     settings: Settings = None,
     balanced: Annotated[bool, typer.Option("--balanced", help="Weigh classes by how rare they are.")] = False,
     on_bad: Annotated[
-        str | None, typer.Option(help="What to do about pictures that cannot be read.", metavar="fail|skip")
+        str | None, typer.Option(help="What to do about rows that cannot be read.", metavar="fail|skip")
     ] = None,
     out: Out = None,
     json: Json = False,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from flambeau.core import Column, Dataset, Split
+from flambeau.columns import Column, Dataset, Split
 from flambeau.data.hashing import dataset_hash
 from flambeau.errors import DataError
 
@@ -91,7 +92,9 @@ def pictures(images: Any, *, where: str, notes: list[str]) -> Column:
         tensor = tensor.unsqueeze(1) if tensor.dim() == 3 else tensor
         tensor = tensor.permute(0, 3, 1, 2) if last else tensor
         return tensor.contiguous()
-    rows = [_row(row, f"{where} row {number}", notes) for number, row in enumerate(images)]
+    # A text names a file here; its content is what tells one row from another.
+    given = (Path(row) if isinstance(row, str) else row for row in images)
+    rows = [_row(row, f"{where} row {number}", notes) for number, row in enumerate(given)]
     same = {(type(row), tuple(row.shape)) for row in rows if isinstance(row, Tensor)}
     if len(same) == 1 and all(isinstance(row, Tensor) for row in rows):
         return torch.stack(rows)

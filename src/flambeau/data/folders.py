@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import torch
 
-from flambeau.core import Dataset, Split
+from flambeau.columns import Dataset, Split
 from flambeau.data.arrays import may_mirror
 from flambeau.data.opening import DEFAULT_RULES, EXTENSIONS, Header, PictureRules, read_header
 from flambeau.data.prepare import check_skipped

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flambeau.core import Column, Split
+from flambeau.columns import Column, Split
 
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -63,7 +63,7 @@ def keys(seed: int, numbers: Tensor) -> Tensor:
 def row_hashes(column: Column) -> Tensor:
     """A 64-bit hash of the content of every row, ``(N,)`` int64; equal rows have equal hashes.
 
-    Rows of a list may be tensors, arrays, pictures of Pillow, bytes, or paths of files, whose bytes are read.
+    Rows of a list may be tensors, arrays, pictures of Pillow, bytes, texts, or paths of files, whose bytes are read.
     """
     if isinstance(column, Tensor):
         rows = np.ascontiguousarray(column.detach().cpu().numpy()).reshape(len(column), -1)
@@ -76,7 +76,9 @@ def row_hashes(column: Column) -> Tensor:
 def _content(value: Any) -> bytes:
     if isinstance(value, bytes):
         return value
-    if isinstance(value, str | os.PathLike):
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogatepass")
+    if isinstance(value, os.PathLike):
         return Path(value).read_bytes()
     array = np.ascontiguousarray(value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value))
     return f"{array.dtype.str} {array.shape} ".encode() + array.tobytes()

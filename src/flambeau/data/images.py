@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from flambeau.core import Column
+from flambeau.columns import Column
 from flambeau.data.opening import (
     DEFAULT_RULES,
     PictureRules,
@@ -149,6 +149,7 @@ def read_pictures(
     """
     if isinstance(rows, Tensor):
         return _read_dense(rows, size, channels, rules)
+    rows = list(rows)
     out = torch.empty((len(rows), channels, *size), dtype=torch.uint8)
     bad: dict[int, FlambeauError] = {}
     for row, result in enumerate(_each(rows, rules, warn or _ignore)):

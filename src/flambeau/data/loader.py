@@ -10,10 +10,14 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from flambeau.core import Batch, Columns, Draw, Split, Stream, Transform
+from flambeau.columns import Columns, Split
+from flambeau.core import Batch, Draw, Stream, Transform
 from flambeau.data.hashing import key, keys
 
 Collate = Callable[[Columns], Batch]
+
+_POOL = 50
+"""Batches that are sorted by length together: more would save hardly any padding, and mix the rows less."""
 
 _RESIDENT = 0.25
 """The part of an accelerator's free memory that a split may take up to live there."""
@@ -29,6 +33,29 @@ def order(seed: int, epoch: int, n: int) -> Tensor:
     return torch.argsort(keys(key(seed, epoch, 0x0D), torch.arange(n)), stable=True)
 
 
+def bucketed(seed: int, epoch: int, lengths: Tensor, batch_size: int) -> Tensor:
+    """As :func:`order`, but with rows of like length beside each other, so that batches need little padding.
+
+    The shuffled rows are cut into pools of many batches, each pool is sorted by length and cut into batches, and these
+    are shuffled; a batch that is not full comes last.
+
+    Args:
+        seed: The run's.
+        epoch: From 0.
+        lengths: Of each row, ``(n,)`` int64.
+        batch_size: Rows a batch.
+    """
+    rows = order(seed, epoch, len(lengths))
+    # What is left over for the last batch is any rows, not the longest: in another epoch it is others.
+    last = len(rows) // batch_size * batch_size
+    full, rest = rows[:last], rows[last:]
+    pool = torch.arange(len(full)) // (_POOL * batch_size)
+    longest = int(lengths.max()) + 1 if len(lengths) else 1
+    full = full[torch.argsort(pool * longest + lengths[full], stable=True)].view(-1, batch_size)
+    places = torch.argsort(keys(key(seed, epoch, 0x0B), torch.arange(len(full))), stable=True)
+    return torch.cat([full[places].flatten(), rest])
+
+
 def stream(
     split: Split,
     collate: Collate,
@@ -36,6 +63,7 @@ def stream(
     batch_size: int,
     seed: int = 0,
     shuffle: bool = True,
+    lengths: Tensor | None = None,
     transform: Transform | None = None,
     device: torch.device | str = "cpu",
 ) -> Stream:
@@ -50,16 +78,21 @@ def stream(
         batch_size: Rows a batch; the last one may have fewer.
         seed: Of order and augmentation.
         shuffle: Otherwise the rows come as they are, and batches are views of them.
+        lengths: Of each row, ``(n,)`` int64: rows of like length come together, also when the order is not shuffled.
         transform: The augmentation; it runs on the device.
         device: Where the batches are wanted.
     """
     device = torch.device(device)
     split = resident(split, device)
     n = len(split)
+    by_length = None if lengths is None else torch.argsort(lengths, stable=True)
     left_out = 1 if shuffle and batch_size > 1 and n > 1 and n % batch_size == 1 else 0
 
     def epoch(number: int, start: int = 0) -> Iterator[Batch]:
-        permutation = order(seed, number, n) if shuffle else None
+        if lengths is None:
+            permutation = order(seed, number, n) if shuffle else None
+        else:
+            permutation = bucketed(seed, number, lengths, batch_size) if shuffle else by_length
         for first in range(start * batch_size, n - left_out, batch_size):
             batch = _batch(split, collate, permutation, first, min(first + batch_size, n - left_out), device)
             yield batch if transform is None else transform(batch, Draw(seed, number, batch["row"]))
@@ -67,9 +100,17 @@ def stream(
     return Stream(epoch, -(-(n - left_out) // batch_size))
 
 
-def batches(split: Split, collate: Collate, batch_size: int, device: torch.device | str = "cpu") -> Iterator[Batch]:
-    """All rows of a split in order, for evaluation, with the rows' numbers as ``row``."""
-    yield from stream(split, collate, batch_size=batch_size, shuffle=False, device=device).epoch(0, 0)
+def batches(
+    split: Split,
+    collate: Collate,
+    batch_size: int,
+    device: torch.device | str = "cpu",
+    *,
+    lengths: Tensor | None = None,
+) -> Iterator[Batch]:
+    """All rows of a split for evaluation, with their numbers as ``row``: in order, or by length where it is given."""
+    made = stream(split, collate, batch_size=batch_size, shuffle=False, lengths=lengths, device=device)
+    yield from made.epoch(0, 0)
 
 
 def resident(split: Split, device: torch.device) -> Split:
@@ -88,7 +129,7 @@ def _batch(
 ) -> Batch:
     if permutation is None:
         rows = torch.arange(first, last)
-        part = Split({name: column[first:last] for name, column in split.columns.items()})
+        part = split.slice(first, last)
     else:
         rows = permutation[first:last]
         part = split.take(rows)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from flambeau.core import Column, Dataset, Facts, Split, Task
-from flambeau.data.splits import with_test_and_validation
+from flambeau.columns import Dataset, Split, joined
+from flambeau.core import Facts
 from flambeau.errors import BadRows, DataError, FlambeauError
+from flambeau.task import Task
 
 if TYPE_CHECKING:
     from flambeau.recipe import Recipe
@@ -41,7 +42,7 @@ def prepare(dataset: Dataset, task: Task, recipe: Recipe, *, progress: Progress 
         BadRows: Rows cannot be read, and ``data.on_bad`` is ``fail``.
         DataError: More than 1 % of the rows cannot be read, or the data cannot be divided.
     """
-    dataset = with_test_and_validation(dataset, recipe.data)
+    dataset = task.intake.divide(dataset, recipe)
     facts = task.facts(dataset.splits["train"], dataset.info, recipe)
     distinct = {id(split): (name, split) for name, split in reversed(list(dataset.splits.items()))}
     total = sum(len(split) for _, split in distinct.values())
@@ -63,7 +64,8 @@ def prepare(dataset: Dataset, task: Task, recipe: Recipe, *, progress: Progress 
         check_skipped(len(skipped), total + len(info.get("skipped", ())), next(iter(bad.values())))
         note = f"{len(bad):,} of {total:,} rows could not be read and were left out: {_listed(list(bad.values()))}."
         info = {**info, "skipped": skipped, "notes": [*info.get("notes", ()), note]}
-    splits = {name: results[id(split)] for name, split in dataset.splits.items()}
+    arranged = {identity: task.arrange(split, facts) for identity, split in results.items()}
+    splits = {name: arranged[id(split)] for name, split in dataset.splits.items()}
     return task.measure(splits["train"], facts, recipe), Dataset(dataset.name, splits, info, dataset.hash)
 
 
@@ -76,7 +78,7 @@ def read_split(split: Split, task: Task, facts: Facts, name: str) -> Split:
     read, bad = _read(name, split, task, facts, lambda rows: None, 0)
     if bad:
         raise BadRows(bad)
-    return read
+    return task.arrange(read, facts)
 
 
 def check_skipped(skipped: int, total: int, example: FlambeauError) -> None:
@@ -122,20 +124,7 @@ def _read(
             if len(good):
                 parts.append(Split(task.read(split.take(good).columns, facts)))
         tell(before + first + len(rows))
-    return _joined(parts), bad
+    return joined(parts), bad
 
 
-_NAMELESS = {None, "picture", "array", "tensor", "the given bytes"}
-
-
-def _joined(parts: list[Split]) -> Split:
-    if not parts:
-        return Split({})
-    columns: dict[str, Column] = {}
-    for name, first in parts[0].columns.items():
-        pieces = [part[name] for part in parts]
-        if isinstance(first, Tensor):
-            columns[name] = torch.cat([piece for piece in pieces if isinstance(piece, Tensor)])
-        else:
-            columns[name] = [value for piece in pieces for value in piece]
-    return Split(columns)
+_NAMELESS = {None, "picture", "sound", "array", "tensor", "the given bytes"}

@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from flambeau.core import Column, Dataset, Split
+from flambeau.columns import Column, Dataset, Split
 from flambeau.data.hashing import key, keys
 from flambeau.data.images import channel_counts, decode_all, fit, read_pictures, statistics_of
 from flambeau.data.opening import DEFAULT_RULES, PictureRules
@@ -84,7 +84,7 @@ def _stacks(column: Column, rules: PictureRules) -> Iterator[Tensor]:
     bad: dict[int, FlambeauError] = {}
     for first in range(0, len(column), _CHUNK):
         try:
-            yield from (picture.unsqueeze(0) for picture in decode_all(column[first : first + _CHUNK], rules))
+            yield from (picture.unsqueeze(0) for picture in decode_all(list(column[first : first + _CHUNK]), rules))
         except BadRows as error:
             bad |= {first + row: reason for row, reason in error.rows.items()}
     if bad:
@@ -137,7 +137,7 @@ def samples(
     if isinstance(column, Tensor):
         dense = column if column.dim() == 4 else column.unsqueeze(1)
         return (dense if size is None else fit(dense, size, dense.shape[1])), captions
-    pictures = decode_all(column, rules)
+    pictures = decode_all(list(column), rules)
     depth = max((picture.shape[0] for picture in pictures), default=3)
     shapes = {(picture.shape[1], picture.shape[2]) for picture in pictures}
     target = size or (shapes.pop() if len(shapes) == 1 else (96, 96))

@@ -1,4 +1,4 @@
-"""Sets a test part and a validation part aside: by class, by seed, and with identical pictures kept together.
+"""Sets a test part and a validation part aside: by class, by seed, and with identical rows kept together.
 
 Which rows go where depends on their content and the seed alone, not on their order, their names or the machine.
 """
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from flambeau.core import Dataset, Split
+from flambeau.columns import Dataset, Split
 from flambeau.data.hashing import key, keys, row_hashes
 from flambeau.errors import DataError
 
@@ -27,12 +27,13 @@ MOST_VALIDATION = 5000
 _SHOWN = 20
 
 
-def with_test_and_validation(dataset: Dataset, data: Data) -> Dataset:
+def with_test_and_validation(dataset: Dataset, data: Data, *, noun: str = "pictures") -> Dataset:
     """The data set with its ``test`` and ``val`` splits made where the recipe asks for them.
 
     Args:
-        dataset: At least a ``train`` split, with an int64 column ``label``.
+        dataset: At least a ``train`` split. With an int64 column ``label`` it is divided class by class.
         data: ``test`` (a fraction), ``validation``, ``split_seed``.
+        noun: What a row holds, for the notes.
 
     Returns:
         The data set without its ``group`` columns. ``info`` has notes that say what was done, ``validation`` (where
@@ -50,14 +51,13 @@ def with_test_and_validation(dataset: Dataset, data: Data) -> Dataset:
     found = dataset.info.get("duplicates")
     duplicates: list[str] = leaks(splits) if found is None else list(found)
     if found is None and duplicates:
-        notes.append(leak_note(splits))
+        notes.append(leak_note(splits, noun))
+    manner = f"{'class by class, ' if 'label' in splits['train'].columns else ''}with identical {noun} kept together"
     if "test" not in splits:
         splits["train"], splits["test"] = divide(splits["train"], data.test, key(data.split_seed, 1), classes)
-        notes.append(
-            f"The data has no test split: {len(splits['test']):,} rows ({data.test:.0%}) were set aside as one, "
-            "class by class, with identical pictures kept together."
-        )
-    splits, origin, note = _with_validation(splits, data, classes, dataset.name)
+        aside = f"{len(splits['test']):,} rows ({data.test:.0%})"
+        notes.append(f"The data has no test split: {aside} were set aside as one, {manner}.")
+    splits, origin, note = _with_validation(splits, data, classes, dataset.name, manner)
     info = {
         **dataset.info,
         "notes": [*dataset.info.get("notes", ()), *notes, note],
@@ -70,7 +70,7 @@ def with_test_and_validation(dataset: Dataset, data: Data) -> Dataset:
 
 
 def _with_validation(
-    splits: dict[str, Split], data: Data, classes: Sequence[str], name: str
+    splits: dict[str, Split], data: Data, classes: Sequence[str], name: str, manner: str
 ) -> tuple[dict[str, Split], str, str]:
     wish = data.validation
     own = splits.get("val")
@@ -96,8 +96,8 @@ def _with_validation(
     fraction = min(0.2, MOST_VALIDATION / max(1, len(rest["train"]))) if wish == "auto" else float(wish)
     train, val = divide(rest["train"], fraction, key(data.split_seed, 2), classes)
     note = (
-        f"{len(val):,} rows of the training split were set aside for validation, class by class, with identical "
-        f"pictures kept together; {len(train):,} are left for training."
+        f"{len(val):,} rows of the training split were set aside for validation, {manner}; {len(train):,} are left for "
+        "training."
     )
     return {**rest, "train": train, "val": val}, "train", note
 
@@ -106,7 +106,7 @@ def divide(split: Split, fraction: float, seed: int, classes: Sequence[str] = ()
     """A split in two: what stays, and a fraction of every class that is set aside; both in their old order.
 
     Args:
-        split: Has a column ``label``, int64; rows with the same ``group`` stay together.
+        split: Rows with the same ``group`` stay together; a column ``label``, int64, says the class.
         fraction: Of the rows, between 0 and 1.
         seed: Decides which.
         classes: Their names, for messages.
@@ -114,7 +114,8 @@ def divide(split: Split, fraction: float, seed: int, classes: Sequence[str] = ()
     Raises:
         DataError: A class has fewer than three rows, or would have none left.
     """
-    labels, groups = split["label"], split[GROUP]
+    groups = split[GROUP]
+    labels = split.columns.get("label", torch.zeros(len(split), dtype=torch.int64))
     if not isinstance(labels, Tensor) or not isinstance(groups, Tensor):
         raise DataError("Rows can only be divided by a column of labels that is a tensor.")
     counts = torch.bincount(labels, minlength=len(classes))
@@ -124,7 +125,7 @@ def divide(split: Split, fraction: float, seed: int, classes: Sequence[str] = ()
         raise DataError(
             f"Too few rows to set some aside in {len(names)} of the classes: {', '.join(names[:_SHOWN])}.",
             expected="at least 3 rows a class",
-            remedy="Add pictures of these classes, remove the classes, or lay the data out in train, val and test.",
+            remedy="Add rows of these classes, remove the classes, or lay the data out in train, val and test.",
         )
     aside = torch.zeros(len(labels), dtype=torch.bool)
     unique, inverse = torch.unique(groups, return_inverse=True)
@@ -141,7 +142,7 @@ def divide(split: Split, fraction: float, seed: int, classes: Sequence[str] = ()
         aside[_whole_groups(rows, inverse[rows], target)] = True
     if bool(torch.bincount(labels[~aside], minlength=len(counts)).lt(counts.clamp(max=1)).any()) or not aside.any():
         raise DataError(
-            "Setting rows aside would leave a class without any, since most of its pictures are identical.",
+            "Setting rows aside would leave a class without any, since most of its rows are identical.",
             remedy="Remove copies, or lay the data out in train, val and test.",
         )
     return split.take((~aside).nonzero().flatten()), split.take(aside.nonzero().flatten())
@@ -185,7 +186,7 @@ def with_groups(split: Split) -> Split:
 
 def without_groups(split: Split) -> Split:
     """The split without its column of content hashes."""
-    return Split({name: column for name, column in split.columns.items() if name != GROUP})
+    return split.without(GROUP)
 
 
 def leaks(splits: Mapping[str, Split]) -> list[str]:
@@ -197,14 +198,14 @@ def leaks(splits: Mapping[str, Split]) -> list[str]:
     return [f"{_row_name(splits, name, row)} = {_row_name(splits, 'train', twin)}" for name, row, twin in rows[:_SHOWN]]
 
 
-def leak_note(splits: Mapping[str, Split]) -> str:
+def leak_note(splits: Mapping[str, Split], noun: str = "pictures") -> str:
     """A sentence that counts the rows of :func:`leaks`, or an empty text."""
     rows = _leaked(splits)
     if not rows:
         return ""
     counts = {name: sum(found == name for found, _, _ in rows) for name in splits if name != "train"}
     told = " and ".join(f"{count:,} of {name}" for name, count in counts.items() if count)
-    return f"The same pictures are in several splits: {told} are in train too, which flatters their scores."
+    return f"The same {noun} are in several splits: {told} are in train too, which flatters their scores."
 
 
 def _leaked(splits: Mapping[str, Split]) -> list[tuple[str, int, int]]:

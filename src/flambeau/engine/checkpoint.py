@@ -30,6 +30,9 @@ KEPT = 2
 INTERVAL_SECONDS = 10.0
 """No more than this is lost when a run is killed; looked up whenever a writer is made."""
 
+EPOCH_SECONDS = 1.0
+"""After an epoch that is not the best one nothing is saved within this time of the last checkpoint."""
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
@@ -182,6 +185,9 @@ def unpack_weights(contents: Mapping[str, bytes]) -> dict[str, Tensor]:
 class Writer:
     """An observer that saves a checkpoint after each epoch, and in between so that no more than 10 s can be lost.
 
+    Epochs that take a moment would spend most of their time on that, so after an epoch that is not the best one so far
+    nothing is saved within a second of the last time; what a resume then repeats takes as long.
+
     Args:
         folder: The run's ``checkpoints`` folder.
         journal: The run's metrics; its length is recorded, so that a resume cuts it to what the checkpoint knows.
@@ -209,7 +215,8 @@ class Writer:
 
     def __call__(self, record: Record, state: State) -> None:
         due = record.kind == "step" and time.monotonic() - self._saved_at >= self.interval
-        if (due and state.batch < self.last_batch) or record.kind == "epoch":
+        ended = record.kind == "epoch" and (record.best or time.monotonic() - self._saved_at >= EPOCH_SECONDS)
+        if (due and state.batch < self.last_batch) or ended:
             self.save(state)
 
     def save(self, state: State) -> None:

@@ -19,17 +19,37 @@ def evaluating(
     """Evaluates step by step: yields the number of batches done, returns the :class:`Evaluation`."""
     parameter = next(model.parameters(), None)
     sums = metrics.start(torch.device("cpu") if parameter is None else parameter.device)
-    kept: dict[str, list[Tensor]] = {name: [] for name in keep}
+    wanted = {*keep, "row"}
+    kept: dict[str, list[Tensor]] = {}
     with evaluation_mode(model):
         for number, batch in enumerate(batches, start=1):
             with torch.inference_mode():
                 outputs = predict(model, batch)
                 metrics.add(sums, outputs, batch)
-            for name, tensors in kept.items():
-                tensors.append((outputs | dict(batch))[name].cpu())
+            for name, tensor in (dict(batch) | outputs).items():
+                if name in wanted:
+                    kept.setdefault(name, []).append(tensor.cpu())
             yield number
     on_cpu = {name: value.cpu() for name, value in sums.items()}
-    return Evaluation(metrics.result(on_cpu), on_cpu, {name: torch.cat(tensors) for name, tensors in kept.items()})
+    return Evaluation(metrics.result(on_cpu), on_cpu, _in_order({name: _joined(parts) for name, parts in kept.items()}))
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    """One tensor of the batches' rows; where their widths differ, zeros fill the narrower ones on the right."""
+    if parts[0].dim() > 1 and len({part.shape[1] for part in parts}) > 1:
+        width = max(part.shape[1] for part in parts)
+        missing = [[0, 0] * (part.dim() - 2) + [0, width - part.shape[1]] for part in parts]
+        parts = [torch.nn.functional.pad(part, pad) for part, pad in zip(parts, missing, strict=True)]
+    return torch.cat(parts)
+
+
+def _in_order(kept: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The kept outputs in the order of the rows' numbers, whatever order the batches came in."""
+    row = kept.pop("row", None)
+    if row is None or bool((row.diff() > 0).all()):
+        return kept
+    order = torch.argsort(row)
+    return {name: tensor[order] for name, tensor in kept.items()}
 
 
 def evaluate(

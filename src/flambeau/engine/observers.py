@@ -27,8 +27,33 @@ def journal_writer(journal: files.Journal) -> Observer:
     return observe
 
 
+class Events:
+    """Writes records and pictures as TensorBoard events.
+
+    Args:
+        writer: TensorBoard's ``SummaryWriter``.
+    """
+
+    def __init__(self, writer: Any) -> None:
+        self._writer = writer
+
+    def __call__(self, record: Record, state: State) -> None:
+        for name, value in record.values.items():
+            self._writer.add_scalar(f"train/{name}" if record.kind == "step" else name, value, record.step)
+
+    def picture(self, name: str, png: bytes, step: int) -> None:
+        """Shows a picture, given as a PNG."""
+        import io
+
+        import numpy as np
+        from PIL import Image
+
+        with Image.open(io.BytesIO(png)) as picture:
+            self._writer.add_image(name, np.asarray(picture.convert("RGB")), step, dataformats="HWC")
+
+
 @contextmanager
-def tensorboard_writer(folder: Path, wanted: bool | str, purge_step: int) -> Iterator[Observer | None]:
+def tensorboard_writer(folder: Path, wanted: bool | str, purge_step: int) -> Iterator[Events | None]:
     """Writes the same values as TensorBoard events.
 
     Args:
@@ -46,12 +71,8 @@ def tensorboard_writer(folder: Path, wanted: bool | str, purge_step: int) -> Ite
         yield None
         return
 
-    def observe(record: Record, state: State) -> None:
-        for name, value in record.values.items():
-            writer.add_scalar(f"train/{name}" if record.kind == "step" else name, value, record.step)
-
     try:
-        yield observe
+        yield Events(writer)
     finally:
         writer.close()
 

@@ -10,6 +10,9 @@ from torch import nn
 
 NamedParameters = Sequence[tuple[str, nn.Parameter]]
 
+Factory = Callable[[NamedParameters], torch.optim.Optimizer]
+"""Makes the optimiser of a phase for the parameters that it trains."""
+
 
 def optimizer(
     name: str,
@@ -19,11 +22,11 @@ def optimizer(
     nesterov: bool = False,
     weight_decay: float = 0.0,
     betas: tuple[float, float] = (0.9, 0.999),
-) -> Callable[[NamedParameters], torch.optim.Optimizer]:
+) -> Factory:
     """A maker of optimisers.
 
     Args:
-        name: ``sgd``, ``adam`` or ``adamw``.
+        name: ``sgd``, ``adam``, ``adamw`` or ``adagrad``.
         lr: The base learning rate; a schedule multiplies it.
         momentum: For ``sgd``.
         nesterov: For ``sgd``.
@@ -31,10 +34,13 @@ def optimizer(
             regularises nothing.
         betas: For ``adam`` and ``adamw``.
     """
-    specific: dict[str, Any] = (
-        {"momentum": momentum, "nesterov": nesterov} if name == "sgd" else {"betas": betas, "fused": True}
-    )
-    kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
+    adaptive: dict[str, Any] = {"betas": betas, "fused": True}
+    kind, specific = {
+        "sgd": (torch.optim.SGD, {"momentum": momentum, "nesterov": nesterov}),
+        "adam": (torch.optim.Adam, adaptive),
+        "adamw": (torch.optim.AdamW, adaptive),
+        "adagrad": (torch.optim.Adagrad, {}),
+    }[name]
 
     def make(parameters: NamedParameters) -> torch.optim.Optimizer:
         made: torch.optim.Optimizer = kind(_groups(parameters, weight_decay), lr=lr, **specific)

@@ -16,6 +16,9 @@ from flambeau.core import Batch, Metrics, Scores
 from flambeau.metrics.calibration import BINS, bin_sums
 from flambeau.metrics.tables import macro_f1
 
+COLUMNS = (("loss", ".4f"), ("accuracy", ".2%"))
+"""What is shown while training goes on."""
+
 
 def classification(classes: int, topk: Sequence[int] = (3, 5)) -> Metrics:
     """The scores of single-label classification; models are selected by ``accuracy``, more is better.
@@ -58,7 +61,7 @@ def classification(classes: int, topk: Sequence[int] = (3, 5)) -> Metrics:
     def result(sums: Mapping[str, Tensor]) -> Scores:
         return _result(sums, kept)
 
-    return Metrics(start=start, add=add, result=result, select="accuracy", mode="max")
+    return Metrics(start=start, add=add, result=result, select="accuracy", mode="max", columns=COLUMNS)
 
 
 def confusion_matrix(labels: Tensor, predicted: Tensor, classes: int) -> Tensor:

@@ -17,15 +17,16 @@ def from_file(spec: str, facts: Facts, arguments: Mapping[str, Any] | None = Non
 
     What the constructor asks for by name is passed to it: ``classes`` or ``num_classes`` (their number),
     ``class_names`` (a list), ``channels``, ``in_channels`` or ``num_channels``, ``size`` or ``image_size``
-    ``(height, width)`` in pixels, and ``facts`` (all of them). A constructor without such parameters gets none.
+    ``(height, width)`` in pixels, any single number among the facts by its own name (``vocabulary``), and ``facts``
+    (all of them). A constructor without such parameters gets none.
 
     Args:
         spec: The file and the class, as in ``my_net.py:Net``.
-        facts: ``classes``, ``size``, ``channels``.
+        facts: The task's, such as ``classes``, ``size``, ``channels``.
         arguments: Further arguments from the recipe, which win over those that the data gives.
 
     Returns:
-        A network, meant to map float32 ``(N, C, H, W)`` to logits ``(N, K)``; ``check_fit`` finds out.
+        A network; whether it fits the data is for the task to find out.
 
     Raises:
         ModelError: When the object is not a module class or fails to build, or an argument does not exist.
@@ -68,11 +69,16 @@ def from_object(made_by: object, facts: Facts, arguments: Mapping[str, Any] | No
 
 
 def _offers(facts: Facts) -> dict[str, Any]:
-    names, channels = list(facts["classes"]), facts["channels"]
-    counts = dict.fromkeys(("classes", "num_classes", "n_classes"), len(names))
-    planes = dict.fromkeys(("channels", "in_channels", "num_channels"), channels)
-    sizes = dict.fromkeys(("size", "image_size"), tuple(facts["size"]))
-    return {**counts, **planes, **sizes, "class_names": names, "facts": facts}
+    """What the data has to offer, by every name that people give it; single numbers and texts by their own."""
+    offers: dict[str, Any] = {name: value for name, value in facts.items() if isinstance(value, int | float | str)}
+    if "classes" in facts:
+        names = list(facts["classes"])
+        offers |= dict.fromkeys(("classes", "num_classes", "n_classes"), len(names)) | {"class_names": names}
+    if "channels" in facts:
+        offers |= dict.fromkeys(("channels", "in_channels", "num_channels"), facts["channels"])
+    if "size" in facts:
+        offers |= dict.fromkeys(("size", "image_size"), tuple(facts["size"]))
+    return {**offers, "facts": facts}
 
 
 def _call(made_by: Callable[..., object], given: Mapping[str, Any], where: str) -> object:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -66,14 +66,15 @@ class Totals:
     uncounted: tuple[str, ...]
 
 
-def layers(network: nn.Module, example: Tensor) -> list[LayerRow]:
+def layers(network: nn.Module, example: Tensor | Callable[[], object]) -> list[LayerRow]:
     """The layers of a network in the order in which they run, found by sending an example through it.
 
     Modules without children are layers; so is one that owns parameters itself. The network is left as it was.
 
     Args:
         network: Any module that takes the example.
-        example: ``(1, C, H, W)`` on the network's device, so that multiply-adds are those of one picture.
+        example: One input on the network's device, so that multiply-adds are those of one example; or a function that
+            sends one through a model which the network is a part of.
 
     Example:
         >>> import torch
@@ -93,7 +94,7 @@ def layers(network: nn.Module, example: Tensor) -> list[LayerRow]:
             handles.append(module.register_forward_hook(record))
     try:
         with dry_run(network):
-            network(example)
+            network(example) if isinstance(example, Tensor) else example()
     finally:
         for handle in handles:
             handle.remove()

@@ -11,7 +11,7 @@ from torch import Tensor
 from flambeau.report.elements import escape, number, picture, plain
 
 if TYPE_CHECKING:
-    from flambeau.core import Dataset, Split
+    from flambeau.columns import Dataset, Split
 
 SHOWN = 12
 STYLE = """<style>

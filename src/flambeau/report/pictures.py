@@ -49,6 +49,8 @@ class ClassificationReport:
         names: Their file names.
         samples: Pictures of the training split, ``(M, C, H, W)`` uint8; a grid shows the first 40.
         sample_labels: Their classes, ``(M,)`` int64.
+        noun: What the examples are, in the plural.
+        singular: What one of them is.
     """
 
     classes: Sequence[str]
@@ -63,6 +65,8 @@ class ClassificationReport:
     names: Sequence[str] | None = None
     samples: Tensor | None = None
     sample_labels: Tensor | None = None
+    noun: str = "pictures"
+    singular: str = "picture"
 
 
 def classification_cards(report: ClassificationReport) -> list[Card]:
@@ -93,13 +97,13 @@ def classification_sections(report: ClassificationReport) -> list[Section]:
         report: Predictions and what belongs to them.
     """
     if not len(report.labels):
-        return [Section("Scores", f"<p>The {escape(report.split)} split holds no pictures to score.</p>")]
+        return [Section("Scores", f"<p>The {escape(report.split)} split holds no {report.noun} to score.</p>")]
     made = (scores(report), confusion(report), classes(report), calibration(report), mistakes(report), samples(report))
     return [section for section in made if section is not None]
 
 
 def scores(report: ClassificationReport) -> Section:
-    """The scores over all pictures, with intervals."""
+    """The scores over all examples, with intervals."""
     total = len(report.labels)
     right = int(report.confusion.diagonal().sum())
     rows: list[list[object]] = [
@@ -124,9 +128,9 @@ def scores(report: ClassificationReport) -> Section:
     else:
         rows.append(["cross-entropy", f"{plain:.4f}", "", "nats"])
     lead = (
-        f"On the {number(total)} pictures of the {report.split} split. Intervals hold the true value 95 times in 100: "
-        "Wilson's for proportions, a bootstrap over the pictures for macro F1. They speak of the choice of test "
-        "pictures, not of training again with another seed."
+        f"On the {number(total)} {report.noun} of the {report.split} split. Intervals hold the true value 95 times in "
+        f"100: Wilson's for proportions, a bootstrap over the {report.noun} for macro F1. They speak of the choice of "
+        f"test {report.noun}, not of training again with another seed."
     )
     return Section("Scores", table(["score", "value", "95 % interval", ""], rows, numeric=(1, 2)), lead)
 
@@ -138,7 +142,8 @@ def confusion(report: ClassificationReport) -> Section:
     pairs = most_confused(report.confusion, report.classes, limit=10 if count <= figures.LABELLED else 20)
     rows = [[pair["truth"], pair["prediction"], pair["count"], percent(pair["share"])] for pair in pairs]
     heading = ["truth", "taken for", "times", "of its class"]
-    listed = table(heading, rows, numeric=(2, 3)) if rows else "<p>No picture was taken for another class.</p>"
+    none = f"<p>No {report.singular} was taken for another class.</p>"
+    listed = table(heading, rows, numeric=(2, 3)) if rows else none
     what = "Rows are true classes, columns predictions; the stronger a colour, the larger the share of the row."
     more = " There are too many classes to name them all; the table below lists the pairs." if count > 30 else ""
     return Section("Confusion", f'<div class="wide">{drawn}</div><h3>Most confused</h3>{listed}', what + more)
@@ -147,7 +152,7 @@ def confusion(report: ClassificationReport) -> Section:
 def classes(report: ClassificationReport) -> Section:
     """Precision, recall and F1 of each class."""
     rows = by_class(report.confusion, report.classes)
-    columns = ["class", "pictures", "precision", "95 %", "recall", "95 %", "F1", "95 %"]
+    columns = ["class", report.noun, "precision", "95 %", "recall", "95 %", "F1", "95 %"]
 
     def cells(row: dict[str, object]) -> list[object]:
         made: list[object] = [row["class"], row["support"]]
@@ -160,7 +165,7 @@ def classes(report: ClassificationReport) -> Section:
         return table(columns, [cells(row) for row in part], numeric=range(1, 8))
 
     drawn = f'<div class="wide">{figures.class_bars(rows)}</div>'
-    lead = "Precision: how many predictions of the class are right. Recall: how many of its pictures are found."
+    lead = f"Precision: how many predictions of the class are right. Recall: how many of its {report.noun} are found."
     if len(rows) <= LONG:
         return Section("By class", drawn + shown(rows), lead)
     lead += f" The figure shows the {LONG} classes with the lowest F1."
@@ -187,7 +192,7 @@ def calibration(report: ClassificationReport) -> Section:
     else:
         lead = (
             f"The expected calibration error is {percent(after)}. No temperature was fitted: there is no validation "
-            "split of its own, or it has fewer than 100 pictures."
+            f"split of its own, or it has fewer than 100 {report.noun}."
         )
     caption = (
         "On the dashed line, predictions made with 80 % confidence are right 80 % of the time; below it, less often."
@@ -204,7 +209,8 @@ def mistakes(report: ClassificationReport) -> Section | None:
     wrong = (predicted != report.labels).nonzero().squeeze(1)
     order = wrong[confidence[wrong].argsort(descending=True, stable=True)][:MISTAKES]
     if not len(order):
-        return Section("Mistakes", f"<p>Every picture of the {escape(report.split)} split was recognised.</p>")
+        all_right = f"<p>Every {report.singular} of the {escape(report.split)} split was recognised.</p>"
+        return Section("Mistakes", all_right)
     entries = []
     for row in order.tolist():
         said, truth = str(report.classes[int(predicted[row])]), str(report.classes[int(report.labels[row])])
@@ -229,7 +235,8 @@ def samples(report: ClassificationReport) -> Section | None:
     names = [str(report.classes[label]) for label in report.sample_labels[:shown].tolist()]
     images = zip(report.samples[:shown], names, strict=True)
     entries = [(picture(image, name, side=TILE), escape(name)) for image, name in images]
-    lead = "Pictures of the training split as the network gets them before augmentation, with their labels."
+    noun = report.noun[:1].upper() + report.noun[1:]
+    lead = f"{noun} of the training split as the network gets them before augmentation, with their labels."
     return Section("Samples", tiles(entries, "samples"), lead)
 
 

@@ -17,13 +17,14 @@ POINTS = 300
 Points = list[tuple[float, float]]
 
 
-def curves(records: Iterable[Mapping[str, Any]]) -> Section | None:
+def curves(records: Iterable[Mapping[str, Any]], scores: Sequence[str] = ("loss", "accuracy")) -> Section | None:
     """The learning curves; None when nothing was logged.
 
     Args:
         records: The lines of ``metrics.jsonl``. Those of kind ``step`` hold ``step``, ``loss`` and ``lr``, those of
             kind ``epoch`` hold ``step``, ``epoch`` and scores such as ``train/loss``, ``val/loss``, ``val/accuracy``.
             Whatever is missing or not finite is left out.
+        scores: The validation scores that deserve a picture.
     """
     lines = list(records)
     steps = [line for line in lines if line.get("kind") == "step"]
@@ -38,23 +39,30 @@ def curves(records: Iterable[Mapping[str, Any]]) -> Section | None:
         highest=top,
         faint="steps",
     )
-    accuracy = figures.lines(
-        [
-            ("train", "second", _points(epochs, "train/accuracy")),
-            ("validation", "accent", _points(epochs, "val/accuracy")),
-        ],
-        name="Accuracy",
-        ylabel="accuracy",
-        as_percent=True,
-    )
+    drawn_scores = [(_title(name), _score_lines(epochs, name)) for name in scores if name != "loss"]
     rate = figures.lines([("lr", "soft", _thin(_points(steps, "lr")))], name="Learning rate", ylabel="learning rate")
     drawn = side_by_side(
         ("Loss; steps above the axis are cut off" if top else "Loss", loss),
-        ("Accuracy on the validation split", accuracy),
+        *((f"{title} on the validation split", drawn) for title, drawn in drawn_scores),
         ("Learning rate", rate),
     )
     listed = fold("The numbers, epoch by epoch", records_table([_epoch_row(line) for line in epochs])) if epochs else ""
     return Section("Training", drawn + listed) if drawn or listed else None
+
+
+def _title(name: str) -> str:
+    text = name.replace("_", " ")
+    return text[:1].upper() + text[1:]
+
+
+def _score_lines(epochs: Sequence[Mapping[str, Any]], name: str) -> str:
+    series = [("train", "second", f"train/{name}"), ("validation", "accent", f"val/{name}")]
+    return figures.lines(
+        [(title, colour, _points(epochs, key)) for title, colour, key in series],
+        name=_title(name),
+        ylabel=name.replace("_", " "),
+        as_percent=name == "accuracy",
+    )
 
 
 def _epoch_row(line: Mapping[str, Any]) -> dict[str, Any]:

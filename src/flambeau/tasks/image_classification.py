@@ -5,43 +5,24 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from flambeau.core import (
-    Batch,
-    Builder,
-    Column,
-    Columns,
-    Facts,
-    Loss,
-    Metrics,
-    Outcome,
-    Phase,
-    Shown,
-    Split,
-    Task,
-    Transform,
-)
+from flambeau.columns import Column, Columns, Dataset, Split
+from flambeau.core import Batch, Builder, Facts, Transform
 from flambeau.data import brightness, images
 from flambeau.data.augment import picture_transform
 from flambeau.data.opening import PictureRules
-from flambeau.engine.optim import optimizer
-from flambeau.errors import DataError, ModelError
-from flambeau.metrics.calibration import expected_calibration_error, fit_temperature
-from flambeau.metrics.classification import classification
-from flambeau.metrics.tables import accuracy_interval
+from flambeau.data.pictures import FORMS, claims_pictures, open_pictures, picture_inputs, pictures_of_python
+from flambeau.data.preview import describe
+from flambeau.data.splits import with_test_and_validation
+from flambeau.errors import DataError
 from flambeau.models.classifier import Classifier, check_fit
 from flambeau.recipe import Recipe
-
-FEWEST = 100
-"""Below so many validation pictures a temperature follows chance more than the model, and none is fitted."""
-
-LOWEST, HIGHEST = 0.1, 10.0
-"""Between these a fitted temperature is believed."""
+from flambeau.task import Intake, Outcome, Shown, Task, View
+from flambeau.tasks import labels
 
 DEFAULT_SIDE = 64
 """The side that pictures of different sizes are brought to when the recipe names none."""
@@ -132,76 +113,9 @@ def build(recipe: Recipe, facts: Facts, builder: Builder) -> nn.Module:
     return Classifier(network, facts["mean"], facts["std"])
 
 
-def phases(recipe: Recipe, facts: Facts) -> tuple[Phase, ...]:
-    """One phase: cross-entropy or negative log-likelihood, weighted by class where the recipe says so."""
-    weights = class_weights(recipe, facts)
-    smoothing = recipe.loss.label_smoothing
-
-    def loss(model: nn.Module, batch: Batch) -> Loss:
-        outputs, label = model(batch["image"]), batch["label"]
-        weight = None if weights is None else outputs.new_tensor(weights)
-        if recipe.loss.name == "nll":
-            return Loss(F.nll_loss(outputs, label, weight, reduction="sum"))
-        return Loss(F.cross_entropy(outputs, label, weight, reduction="sum", label_smoothing=smoothing))
-
-    def count(batch: Batch) -> float:
-        if weights is None:
-            return len(batch["label"])
-        return float(batch["label"].new_tensor(weights, dtype=torch.float64)[batch["label"]].sum())
-
-    part = recipe.optimizer
-    make = optimizer(
-        part.name,
-        lr=part.lr,
-        momentum=part.momentum,
-        nesterov=part.nesterov,
-        weight_decay=part.weight_decay,
-        betas=part.betas,
-    )
-    return (Phase("loss", loss, count, make),)
-
-
-def class_weights(recipe: Recipe, facts: Facts) -> list[float] | None:
-    """A weight for each class; ``balanced`` gives n / (classes · n of the class), as scikit-learn does."""
-    wanted = recipe.loss.class_weights
-    if wanted is None:
-        return None
-    classes = facts["classes"]
-    if wanted == "balanced":
-        counts = facts["counts"]
-        return [sum(counts) / (len(classes) * max(1, count)) for count in counts]
-    if len(wanted) != len(classes):
-        raise ModelError(
-            "There must be one weight for each class.",
-            where="loss.class_weights",
-            expected=f"{len(classes)} numbers, in the order {', '.join(classes[:12])}",
-            received=len(wanted),
-        )
-    return list(wanted)
-
-
-def metrics(recipe: Recipe, facts: Facts) -> Metrics:
-    """Accuracy and what belongs to it."""
-    return classification(len(facts["classes"]))
-
-
 def predict(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
     """Logits ``(N, K)`` and calibrated probabilities ``(N, K)``, both float32."""
-    logits = model(batch["image"])
-    return {"logits": logits, "probabilities": torch.softmax(logits / model.temperature, dim=1)}
-
-
-def decode(outputs: Batch, facts: Facts) -> list[dict[str, Any]]:
-    """For each picture its class, the probability of that, and all classes from the most probable on."""
-    classes = facts["classes"]
-    # By logits and stable: what wins is what wins when accuracy is counted, also where probabilities round to equals.
-    order = outputs["logits"].cpu().sort(dim=1, descending=True, stable=True).indices
-    probabilities = outputs["probabilities"].cpu().gather(1, order)
-    decoded = []
-    for values, indices in zip(probabilities.tolist(), order.tolist(), strict=True):
-        ranked = [{"class": classes[i], "probability": value} for i, value in zip(indices, values, strict=True)]
-        decoded.append({"class": ranked[0]["class"], "probability": values[0], "classes": ranked})
-    return decoded
+    return labels.outputs_of(model, model(batch["image"]))
 
 
 def example(facts: Facts) -> dict[str, Tensor]:
@@ -212,24 +126,6 @@ def example(facts: Facts) -> dict[str, Tensor]:
 def doubts(batch: Batch, facts: Facts) -> list[str | None]:
     """Pictures whose border or whole is darker or brighter than in every training picture, in a sentence."""
     return brightness.doubts(batch["image"].cpu(), facts.get("brightness", {}))
-
-
-def calibrate(model: nn.Module, outputs: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Fits the temperature on validation logits and stores it in the model."""
-    logits, label = outputs["logits"], outputs["label"]
-    if len(label) < FEWEST:
-        return {}
-    temperature = fit_temperature(logits, label)
-    if not LOWEST < temperature < HIGHEST:
-        # So few mistakes (or so few right answers) that any confidence fits: there is nothing to calibrate by.
-        temperature = 1.0
-    stored = cast(Tensor, model.temperature)
-    stored.fill_(temperature)
-    return {
-        "temperature": float(stored),
-        "val/ece_before": expected_calibration_error(torch.softmax(logits, 1), label),
-        "val/ece_after": expected_calibration_error(torch.softmax(logits / float(stored), 1), label),
-    }
 
 
 def report(outcome: Outcome) -> tuple[list[Any], list[Any]]:
@@ -267,23 +163,9 @@ def _names(outcome: Outcome) -> list[str] | None:
 
 def tell(outcome: Outcome, recipe: Recipe) -> list[str | Shown]:
     """Accuracy and loss on the test split; first pictures and accuracy by class where the recipe shows them."""
-    scores, classes = outcome.evaluation.scores, recipe.show.class_names or outcome.facts["classes"]
-    shown: list[str | Shown] = []
-    if recipe.show.samples:
-        shown += _first_pictures(outcome, recipe.show.samples, classes)
-    if recipe.show.by_class:
-        confusion = outcome.evaluation.sums["confusion"]
-        rates = (confusion.diagonal() / confusion.sum(1).clamp(min=1)).tolist()
-        shown += [f"accuracy of {name:<10} {100 * rate:5.1f} %" for name, rate in zip(classes, rates, strict=True)]
-    low, high = accuracy_interval(outcome.evaluation.sums["confusion"])
-    line = (
-        f"test accuracy {scores['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}), "
-        f"average loss {scores['loss']:.4f}"
-    )
-    # The tutorials print this other average; elsewhere it would only raise the question of which to believe.
-    in_walk = recipe.show.step or recipe.show.epoch
-    shown.append(f"{line} (mean of batch means {scores['loss_mean_of_batches']:.6f})" if in_walk else line)
-    return shown
+    names = recipe.show.class_names or outcome.facts["classes"]
+    shown = _first_pictures(outcome, recipe.show.samples, names) if recipe.show.samples else []
+    return [*shown, *labels.tell(outcome, recipe)]
 
 
 def _first_pictures(outcome: Outcome, count: int, names: Sequence[str]) -> list[str | Shown]:
@@ -306,6 +188,43 @@ def _first_pictures(outcome: Outcome, count: int, names: Sequence[str]) -> list[
     return [strip, *lines]
 
 
+def about(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Sizes, colours and channel statistics, in a line each."""
+    sizes = [f"{size['width']}x{size['height']} ({size['count']:,})" for size in facts["sizes"][:5]]
+    reach = facts["size_range"]
+    if reach and len(facts["sizes"]) > 5:
+        (narrow, wide), (low, high) = reach["width"], reach["height"]
+        sizes.append(f"...; widths {narrow} to {wide}, heights {low} to {high}")
+    kinds = {"1": "grey", "3": "RGB"}
+    colours = ", ".join(f"{count:,} {kinds.get(channels, channels)}" for channels, count in facts["channels"].items())
+    return {
+        "sizes": ", ".join(sizes),
+        "colours": colours,
+        "mean": f"{_rounded(facts['mean'])}  (of pixels in [0, 1], training split)",
+        "std": _rounded(facts["std"]),
+    }
+
+
+def _rounded(values: list[float]) -> str:
+    return ", ".join(f"{value:.4f}" for value in values)
+
+
+def shown_samples(dataset: Dataset, count: int) -> list[str | Shown]:
+    """A labelled grid of samples."""
+    from flambeau.data.preview import grid, samples, to_terminal
+
+    pictures, captions = samples(dataset, count)
+    buffer = io.BytesIO()
+    grid(pictures, captions).save(buffer, "PNG")
+
+    def terminal(width: int) -> Any:
+        columns = max(1, width // 22)
+        # Drawn anew: fewer samples still show as many classes as there is room for.
+        return to_terminal(*samples(dataset, min(count, 2 * columns)), columns)
+
+    return [Shown(f"{dataset.name}-samples.png", buffer.getvalue(), terminal)]
+
+
 def checks(recipe: Recipe) -> list[str]:
     """Settings that contradict each other."""
     mistakes = []
@@ -314,33 +233,55 @@ def checks(recipe: Recipe) -> list[str]:
         mistakes.append("images.mean: goes with images.std, one number of each for each channel")
     elif mean is not None and recipe.images.channels not in ("auto", len(mean)):
         mistakes.append(f"images.mean: expected {recipe.images.channels} numbers, received {len(mean)}")
-    if recipe.loss.name == "nll" and recipe.loss.label_smoothing:
-        mistakes.append("loss.label_smoothing: goes with cross-entropy; with nll leave it at 0")
-    if recipe.optimizer.nesterov and not recipe.optimizer.momentum:
-        mistakes.append("optimizer.nesterov: needs optimizer.momentum above 0")
-    if recipe.optimizer.name != "sgd" and recipe.optimizer.momentum:
-        mistakes.append(f"optimizer.momentum: goes with sgd; {recipe.optimizer.name} has optimizer.betas")
-    return mistakes
+    return mistakes + labels.checks(recipe)
 
+
+INTAKE = Intake(
+    forms=FORMS,
+    claims=claims_pictures,
+    open=open_pictures,
+    of_python=pictures_of_python,
+    divide=lambda dataset, recipe: with_test_and_validation(dataset, recipe.data),
+    describe=describe,
+    align=labels.align,
+)
+
+VIEW = View(
+    asks="PICTURE...",
+    inputs=picture_inputs,
+    line=labels.line,
+    cells=labels.cells,
+    breakdown=labels.breakdown,
+    report=report,
+    tell=tell,
+    about=about,
+    samples=shown_samples,
+    private=("rules", "counts", "brightness"),
+)
 
 TASK = Task(
     name="image-classification",
+    about="One of several classes for each picture.",
+    family="pictures",
+    recipe="pictures",
     input="image",
+    intake=INTAKE,
+    view=VIEW,
     facts=facts,
     read=read,
     measure=measure,
     collate=collate,
     transform=transform,
     build=build,
-    phases=phases,
-    metrics=metrics,
+    phases=lambda recipe, facts: labels.phases_of(recipe, facts, lambda model, batch: model(batch["image"])),
+    metrics=labels.metrics,
     predict=predict,
-    decode=decode,
+    decode=labels.decode,
     example=example,
+    toy={"classes": [str(number) for number in range(10)], "size": [28, 28], "channels": 1, "mean": None, "std": None},
+    parts=("images", "augment"),
     checks=checks,
-    keep=("logits", "probabilities", "label"),
-    report=report,
-    tell=tell,
+    keep=labels.KEPT,
     doubts=doubts,
-    calibrate=calibrate,
+    calibrate=labels.calibrate,
 )

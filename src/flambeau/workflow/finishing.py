@@ -7,12 +7,15 @@ import time
 from typing import Any
 
 from flambeau import files
-from flambeau.core import Evaluation, Outcome, Scores, State
+from flambeau.core import Evaluation, Scores, State
 from flambeau.engine import checkpoint
 from flambeau.engine.evaluate import evaluate
 from flambeau.errors import RunError
 from flambeau.model import Model, describe
 from flambeau.run import MODEL, REPORT, Run
+from flambeau.task import Baseline, Outcome
+from flambeau.userfile import in_file
+from flambeau.workflow import snapshots
 from flambeau.workflow.job import Job, data_record
 from flambeau.workflow.reporting import render_report, warnings
 
@@ -42,9 +45,15 @@ def finish(run: Run, job: Job, state: State, clock_offset: float) -> Run:
     with job.timed("test"), job.teller.busy("scoring the test split"):
         tested = measure(job, state, "test")
     scores |= {f"test/{name}": value for name, value in tested.scores.items()}
+    baseline = _baseline(job)
+    if baseline is not None:
+        scores |= {f"baseline/{name}": value for name, value in baseline.scores.items()}
     Model(state.model, job.task, job.facts, _described(run, job, scores, calibration)).save(run.path / MODEL)
-    outcome = Outcome(job.facts, job.dataset, "test", tested, calibration)
-    found = {"scores": scores, "calibration": calibration, "epochs": epochs, "selected": chosen}
+    pictures = snapshots.of(run)
+    outcome = Outcome(job.facts, job.dataset, "test", tested, calibration, state.model.eval(), baseline, pictures)
+    found: dict[str, Any] = {"scores": scores, "calibration": calibration, "epochs": epochs, "selected": chosen}
+    if baseline is not None:
+        found["baseline"] = baseline.name
     run.save_info(**found)
     with job.timed("report"), job.teller.busy("writing the report"):
         job.seconds["total"] = time.monotonic() + clock_offset
@@ -53,6 +62,14 @@ def finish(run: Run, job: Job, state: State, clock_offset: float) -> Run:
     run.save_info(status="finished", seconds={name: round(value, 3) for name, value in job.seconds.items()})
     _tell(run, job, outcome)
     return run
+
+
+def _baseline(job: Job) -> Baseline | None:
+    """What a simple method reaches on the same data, where the task has one."""
+    if job.task.baseline is None:
+        return None
+    with job.timed("baseline"), job.teller.busy("fitting the baseline"):
+        return job.task.baseline(job.dataset, job.facts, job.recipe)
 
 
 def select(run: Run, job: Job, state: State) -> dict[str, Any]:
@@ -93,21 +110,22 @@ def _described(run: Run, job: Job, scores: Scores, calibration: dict[str, float]
 
 def _tell(run: Run, job: Job, outcome: Outcome) -> None:
     """Says what came out, and where it is."""
-    for item in job.task.tell(outcome, job.recipe):
+    for item in job.task.view.tell(outcome, job.recipe):
         if isinstance(item, str):
             job.teller.say(item)
         else:
             files.write(run.path / item.name, item.png)
             job.teller.show(item)
-    job.teller.notes(warnings(run))
+    job.teller.notes(warnings(run, job.task.metrics(job.recipe, job.facts)))
     folder = shlex.quote(str(run.path))
+    trust = " --trust-code" if in_file(job.recipe.task) else ""
     kept = run.info["selected"]
     job.teller.facts(
         {
             "kept": f"the weights after step {kept['step']:,} ({kept['why']})",
             "model": run.path / MODEL,
             "report": run.path / REPORT,
-            "predict": f"flambeau predict {folder} PICTURE...",
-            "evaluate": f"flambeau evaluate {folder}",
+            "predict": f"flambeau predict {folder} {job.task.view.asks}{trust}",
+            "evaluate": f"flambeau evaluate {folder}{trust}",
         }
     )

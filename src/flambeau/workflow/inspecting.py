@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from flambeau import catalog, datasets
-from flambeau.core import Dataset, Facts
-from flambeau.data.preview import describe
-from flambeau.errors import DataError, FlambeauError, ModelError, RecipeError, UsageError, did_you_mean
+from flambeau.columns import Dataset
+from flambeau.core import Facts
+from flambeau.errors import FlambeauError, ModelError, RecipeError, UsageError, did_you_mean
 from flambeau.model import Model, load
-from flambeau.models.fit import check_fit
+from flambeau.models.fit import check_fit, dry_run
 from flambeau.models.inspection import layers, totals
+from flambeau.recipe import parse
 from flambeau.run import RECIPE, Run
-from flambeau.userfile import load_object
+from flambeau.task import Shown, Task
+from flambeau.userfile import in_file, load_object
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +31,21 @@ class Inspection:
         kind: What it is.
         facts: Everything about it, as JSON values.
         dataset: The data set, for ``data``.
+        about: For ``data``: what there is to say beside the counts, as labels and texts.
+        samples: For ``data``: makes a few rows to look at, as lines of text or one picture.
     """
 
     kind: Literal["data", "network", "run", "model"]
     facts: dict[str, Any]
     dataset: Dataset | None = None
+    about: Mapping[str, str] = field(default_factory=dict)
+    samples: Callable[[int], list[str | Shown]] = lambda count: []
 
 
 def inspect(
     target: Any,
     *,
+    task: str | None = None,
     shape: tuple[int, int, int] = (1, 28, 28),
     classes: int = 10,
     settings: dict[str, Any] | None = None,
@@ -49,7 +57,8 @@ def inspect(
     Args:
         target: A data source (as for :func:`flambeau.train`), a model's name, ``FILE.py:CLASS`` of either, a run
             folder, a ``.safetensors`` file, or such an object.
-        shape: For a network: the picture's ``(channels, height, width)``.
+        task: For data: what it is to be read for. For a network: which task's, where several have one of this name.
+        shape: For a network that takes pictures: their ``(channels, height, width)``.
         classes: For a network: how many classes.
         settings: For a network: arguments of its builder.
         network: For a run or model of the user's own class: as for :func:`flambeau.load`.
@@ -68,6 +77,7 @@ def inspect(
         669706
     """
     facts: Facts = {"classes": [str(n) for n in range(classes)], "size": list(shape[1:]), "channels": shape[0]}
+    owner = _owner(str(target), task)
     if isinstance(target, Run):
         return _run(target, network, trust_code)
     if isinstance(target, Model):
@@ -75,32 +85,38 @@ def inspect(
     if isinstance(target, nn.Module):
         return _network(type(target).__name__, target, shape)
     if not isinstance(target, str | Path):
-        return _data(target)
+        return _data(target, task)
     text, path = str(target), Path(target)
     if text in catalog.names("datasets"):
-        return _data(text)
-    if text in catalog.names("models"):
-        mistakes = list(catalog.check_names({"model": {**(settings or {}), "name": text}}))
-        if mistakes:
-            raise RecipeError(mistakes)
-        return _network(text, catalog.builder(text)(facts, **(settings or {})), shape)
+        return _data(text, task)
+    if owner is not None:
+        return _named(text, owner, facts, settings or {})
     if (path / RECIPE).is_file():
         return _run(Run(path), network, trust_code)
     if path.is_file() and path.suffix == ".safetensors":
         return _model(load(path, network=network, trust_code=trust_code))
-    if ".py:" in text:
+    if in_file(text):
         found = load_object(text)
         if isinstance(found, type) and issubclass(found, nn.Module):
-            return _network(text, catalog.builder(text)(facts, **(settings or {})), shape)
-        return _data(text)
-    return _folder(text)
+            return _network(
+                text, catalog.builder(text, catalog.task(task or datasets.DEFAULT))(facts, **(settings or {})), shape
+            )
+        return _data(text, task)
+    return _folder(text, task)
 
 
-def _folder(text: str) -> Inspection:
-    """A folder of pictures, or an error that knows every kind of name."""
-    if Path(text).is_dir():
-        return _data(text)
-    names = [*catalog.names("datasets"), *catalog.names("models")]
+def _owner(name: str, task: str | None) -> str | None:
+    """The task whose network has this name: the one that is asked for, else the first."""
+    wanted = [task] if task is not None else catalog.task_names()
+    return next((owner for owner in wanted if name in catalog.networks(catalog.task(owner))), None)
+
+
+def _folder(text: str, task: str | None) -> Inspection:
+    """Data in a file or folder, or an error that knows every kind of name."""
+    if Path(text).exists() and Path(text).suffix != ".py":
+        return _data(text, task)
+    models = {name for owner in catalog.task_names() for name in catalog.networks(catalog.task(owner))}
+    names = [*catalog.names("datasets"), *sorted(models)]
     if Path(text).suffix == ".py":
         raise UsageError(
             "This names a file of Python; say which class or function in it.", where=text, expected=f"{text}:NAME"
@@ -108,16 +124,40 @@ def _folder(text: str) -> Inspection:
     raise UsageError(
         "There is nothing of this name to inspect.",
         where=text,
-        expected="a data set or a folder of pictures, a model's name, FILE.py:CLASS, a run folder, a .safetensors file",
+        expected="a data set, a file or folder of data, a model's name, FILE.py:CLASS, a run folder, a model file",
         remedy=did_you_mean(text, names),
     )
 
 
-def _data(source: Any) -> Inspection:
-    dataset = datasets.load(source)
-    if not isinstance(dataset.splits["train"]["label"], Tensor):
-        raise DataError("The data has no labels.", where=dataset.name)
-    return Inspection("data", describe(dataset), dataset)
+def _data(source: Any, task: str | None) -> Inspection:
+    name = task or datasets.task_of(source)
+    chosen, dataset = catalog.task(name), datasets.load(source, task=name)
+    facts = {"task": chosen.name, **chosen.intake.describe(dataset)}
+    return Inspection(
+        "data", facts, dataset, chosen.view.about(facts), lambda count: chosen.view.samples(dataset, count)
+    )
+
+
+def _named(name: str, owner: str, facts: Facts, arguments: dict[str, Any]) -> Inspection:
+    """A network of the catalog, built for a small problem of its task."""
+    mistakes = list(catalog.check_names({"task": owner, "model": {**arguments, "name": name}}))
+    if mistakes:
+        raise RecipeError(mistakes)
+    task = catalog.task(owner)
+    small = task.toy | {key: value for key, value in facts.items() if key in task.toy}
+    recipe = parse(catalog.tables(task))
+    recipe = recipe.model_copy(update={"model": recipe.model.model_validate({"name": name, **arguments})})
+    model = task.build(recipe, small, catalog.network(name, task))
+    return Inspection("network", {"name": name, **_layers_of(model, task, small)})
+
+
+def _layers_of(model: nn.Module, task: Task, facts: Facts) -> dict[str, Any]:
+    """Input, layers and their sums: of the network alone, where the task builds something around one."""
+    network, batch = getattr(model, "network", model), task.example(facts)
+    with dry_run(model):
+        rows = layers(network, lambda: (task.trace or task.predict)(model, batch))
+    shape = list(next(iter(batch.values())).shape[1:])
+    return {"input": shape, "layers": [asdict(row) for row in rows], **asdict(totals(network, rows))}
 
 
 def _network(name: str, network: nn.Module, shape: tuple[int, int, int]) -> Inspection:
@@ -138,6 +178,8 @@ def _run(run: Run, network: Any, trust_code: bool) -> Inspection:
     info = {key: value for key, value in run.info.items() if key != "facts"}
     epochs = [line for line in run.metrics() if line["kind"] == "epoch"]
     found: dict[str, Any] = {"run": str(run.path), "recipe": run.recipe.to_dict(), **info, "metrics": epochs}
+    scoring = run.info.get("scoring", {})
+    found["shown"] = list(scoring.get("shown", ()))
     if run.finished:
         try:
             model = load(run, network=network, trust_code=trust_code)
@@ -154,9 +196,6 @@ def _run(run: Run, network: Any, trust_code: bool) -> Inspection:
 
 
 def _model(model: Model) -> Inspection:
-    network = getattr(model.network, "network", model.network)
-    shape = (model.facts["channels"], *model.facts["size"])
-    rows = layers(network, torch.zeros(1, *shape))
-    sums = totals(network, rows)
-    inner = {"input": list(shape), "layers": [asdict(row) for row in rows], "multiply_adds": sums.multiply_adds}
+    found = _layers_of(model.network, model.task, model.facts)
+    inner = {key: found[key] for key in ("input", "layers", "multiply_adds")}
     return Inspection("model", {**model.summary(), **inner})

@@ -12,16 +12,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from flambeau import catalog
-from flambeau.core import Batch, Builder, Dataset, Facts, State, Stream, Task
+from flambeau.columns import Dataset
+from flambeau.core import Batch, Builder, Facts, State, Stream
 from flambeau.data.loader import batches, stream
 from flambeau.data.prepare import prepare
 from flambeau.datasets import opened
 from flambeau.engine import device as devices
 from flambeau.errors import UsageError
 from flambeau.recipe import Recipe
+from flambeau.task import Task
+from flambeau.userfile import in_file
 from flambeau.workflow.telling import Teller
 
 BATCH_SIZES = ((1_000, 8), (10_000, 32))
@@ -69,20 +72,27 @@ class Job:
             batch_size=self.batch_size,
             seed=self.recipe.seed,
             shuffle=self.recipe.data.shuffle,
+            lengths=self._lengths("train"),
             transform=self.task.transform(self.recipe, self.facts),
             device=self.device,
         )
 
     def batches(self, split: str) -> Iterator[Batch]:
-        """All rows of a split in order."""
+        """All rows of a split, each once."""
+        size = self.recipe.train.eval_batch_size
         return batches(
-            self.dataset.splits[split], self.task.collate, self.recipe.train.eval_batch_size, device=self.device
+            self.dataset.splits[split], self.task.collate, size, device=self.device, lengths=self._lengths(split)
         )
+
+    def _lengths(self, split: str) -> Tensor | None:
+        return self.task.lengths(self.dataset.splits[split]) if self.task.lengths else None
 
     def new_state(self) -> State:
         """The state before the first step: seeded, on the device."""
         seed_everything(self.recipe.seed)
-        model = self.task.build(self.recipe, self.facts, self.builder).to(self.device)
+        model = self.task.build(self.recipe, self.facts, self.builder)
+        self.task.ready(model, self.dataset)
+        model = model.to(self.device)
         phases = self.task.phases(self.recipe, self.facts)
         optimizers = {
             phase.name: phase.optimizer([(n, p) for n, p in model.named_parameters() if phase.trains(n)])
@@ -121,7 +131,7 @@ def assemble(recipe: Recipe, source: Any, network: Any, teller: Teller, *, devic
     if where is None:
         raise UsageError(
             "There is nothing to train on: neither the command nor the recipe names data.",
-            remedy="flambeau train SOURCE, where SOURCE is a folder of pictures or a name from `flambeau datasets`.",
+            remedy=f"flambeau train SOURCE, where SOURCE is {task.intake.forms} or a name from `flambeau datasets`.",
         )
     facts, dataset = prepare(opened(recipe, where), task, recipe)
     recipe = with_batch_size(recipe, len(dataset.splits["train"]))
@@ -145,10 +155,10 @@ def builder_of(network: Any, recipe: Recipe) -> tuple[Builder, str | None]:
     name = recipe.model.name
     if isinstance(network, nn.Module):
         return (lambda facts, **arguments: network), source_text(type(network))
-    if network is None and ".py:" in name:
+    if network is None and in_file(name):
         network = load_object(name)
     if network is None:
-        return catalog.builder(name), None
+        return catalog.builder(name, catalog.task(recipe.task)), None
     return (lambda facts, **arguments: from_object(network, facts, arguments, where=name)), source_text(network)
 
 
@@ -170,5 +180,5 @@ def seed_everything(seed: int) -> None:
 
 def data_record(dataset: Dataset, facts: Mapping[str, Any]) -> dict[str, Any]:
     """What a run says about its data: name, hash, origin, sizes of the splits."""
-    sizes = {name: len(split) for name, split in dataset.splits.items()}
+    sizes = {name: len(dataset.splits[name]) for name in ("train", "test", "val") if name in dataset.splits}
     return {"name": dataset.name, "hash": dataset.hash, "source": dataset.info.get("source"), "examples": sizes}

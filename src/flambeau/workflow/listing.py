@@ -11,9 +11,7 @@ import torch
 from flambeau import catalog
 from flambeau.data.datasets.locate import Layout, roots, seen
 from flambeau.errors import FlambeauError
-
-FACTS = {"classes": [str(number) for number in range(10)], "size": [28, 28], "channels": 1}
-"""The problem for which parameters are counted."""
+from flambeau.task import Task
 
 
 def datasets() -> list[dict[str, Any]]:
@@ -44,18 +42,45 @@ def _dataset(name: str) -> dict[str, Any]:
 
 
 def models() -> list[dict[str, Any]]:
-    """The networks: ``name``, ``about``, ``arguments`` with their defaults, ``parameters`` for ten classes of 28x28."""
+    """The networks by family: ``name``, ``tasks``, ``about``, ``arguments`` with their defaults, ``parameters``.
+
+    Parameters are counted for a small problem of the first of the tasks, such as ten classes of 28x28.
+    """
+    return [
+        _model(name, tasks)
+        for tasks in catalog.families().values()
+        for name in catalog.networks(catalog.task(tasks[0]))
+    ]
+
+
+def _model(name: str, tasks: list[str]) -> dict[str, Any]:
+    builder = catalog.network(name, catalog.task(tasks[0]))
+    known = catalog.arguments(builder)
+    return {
+        "name": name,
+        "tasks": tasks,
+        "about": _first_paragraph(builder.__doc__),
+        "arguments": {key: None if value is inspect.Parameter.empty else value for key, value in known.items()},
+        "parameters": _parameters(name, catalog.task(tasks[0])),
+    }
+
+
+def tasks() -> list[dict[str, Any]]:
+    """The tasks: ``name``, ``about``, ``data`` (what may be given), ``datasets``, ``models``, its ``recipe``."""
+    recipes_of: dict[str, list[str]] = {}
+    for recipe in (catalog.recipe(name) for name in catalog.recipe_names()):
+        if recipe.data.source in catalog.names("datasets"):
+            recipes_of.setdefault(recipe.task, []).append(recipe.data.source)
     return [
         {
             "name": name,
-            "about": _first_paragraph(catalog.find("models", name).__doc__),
-            "arguments": {
-                key: None if default is inspect.Parameter.empty else default
-                for key, default in catalog.arguments(catalog.find("models", name)).items()
-            },
-            "parameters": _parameters(name),
+            "about": catalog.task(name).about,
+            "data": catalog.task(name).intake.forms,
+            "datasets": sorted(set(recipes_of.get(name, ()))),
+            "models": catalog.networks(catalog.task(name)),
+            "recipe": catalog.tables(catalog.task(name)).get("name"),
         }
-        for name in catalog.names("models")
+        for name in catalog.task_names()
     ]
 
 
@@ -64,11 +89,11 @@ def recipes() -> list[dict[str, Any]]:
     return [{"name": name, "about": catalog.recipe(name).description} for name in catalog.recipe_names()]
 
 
-def _parameters(name: str) -> int | None:
+def _parameters(name: str, task: Task) -> int | None:
     """How many parameters the network has by default, or None when it cannot be built without arguments."""
     try:
         with torch.device("meta"):
-            network = catalog.builder(name)(FACTS)
+            network = catalog.network(name, task)(task.toy)
     except (FlambeauError, TypeError):
         return None
     return sum(parameter.numel() for parameter in network.parameters())

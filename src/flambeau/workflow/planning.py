@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from flambeau import catalog
+from flambeau.datasets import task_of
 from flambeau.errors import RecipeError
 from flambeau.recipe import Recipe, parse, put, read_toml, with_settings
+from flambeau.userfile import in_file
 
 
 def resolve(
@@ -39,7 +41,7 @@ def resolve(
         RecipeError: With every mistake that can be seen before data is read.
         UsageError: Nobody knows the recipe's name.
     """
-    raw, where = _load(recipe, source)
+    raw, where = _load(recipe, source, task)
     settings = list(settings)
     named = with_settings({}, settings).get("model", {})
     # Before the settings, since these may hold arguments of the model that a flag names.
@@ -56,11 +58,29 @@ def resolve(
     for key, value in flags.items():
         if value is not None:
             put(raw, key.split("."), value)
-    resolved = parse(raw, where=where, checks=catalog.CHECKS)
+    resolved = parse(_completed(raw), where=where, checks=catalog.CHECKS)
     mistakes = catalog.task(resolved.task).checks(resolved)
     if mistakes:
         raise RecipeError(mistakes, where=where)
-    return resolved
+    return _spelt_out(resolved)
+
+
+def _completed(raw: dict[str, Any]) -> dict[str, Any]:
+    """The tables with the model of the task's own recipe, where none is named."""
+    name, model = raw.get("task", Recipe().task), raw.get("model", {})
+    known = in_file(str(name)) or name in catalog.names("tasks")
+    if not known or not isinstance(model, Mapping) or "name" in model:
+        return raw
+    return {**raw, "model": {**catalog.tables(catalog.task(name))["model"], **model}}
+
+
+def _spelt_out(recipe: Recipe) -> Recipe:
+    """The recipe with every table that the task uses set, so that the run's copy says all that determines it."""
+    task = catalog.task(recipe.task)
+    values: dict[str, Any] = {part: getattr(recipe, part) for part in task.parts}
+    if task.options is not None:
+        values["options"] = task.options.model_validate(recipe.options).model_dump(mode="json")
+    return recipe.model_copy(update=values)
 
 
 def _renamed(raw: dict[str, Any], model: str | None) -> dict[str, Any]:
@@ -72,7 +92,7 @@ def _renamed(raw: dict[str, Any], model: str | None) -> dict[str, Any]:
 
 
 def _load(
-    recipe: str | Path | Mapping[str, Any] | Recipe | None, source: str | None
+    recipe: str | Path | Mapping[str, Any] | Recipe | None, source: str | None, task: str | None
 ) -> tuple[dict[str, Any], str | None]:
     """The tables to begin with, and what to call them in an error."""
     if isinstance(recipe, Recipe):
@@ -81,8 +101,10 @@ def _load(
         return dict(recipe), None
     if recipe is not None and str(recipe).endswith(".toml"):
         return _read_file(Path(recipe)), str(recipe)
-    name = str(recipe) if recipe is not None else default_recipe(source)
-    return {"name": name, **read_toml(catalog.recipe_text(name), where=name)}, name
+    if recipe is not None:
+        return {"name": str(recipe), **read_toml(catalog.recipe_text(str(recipe)), where=recipe)}, str(recipe)
+    raw = default_recipe(source, task)
+    return raw, raw.get("name")
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -96,6 +118,12 @@ def _read_file(path: Path) -> dict[str, Any]:
     return {"name": path.stem, **read_toml(text, where=path)}
 
 
-def default_recipe(source: str | None) -> str:
-    """The recipe of a source: the one of its name, else the one for pictures of any kind."""
-    return source if source in catalog.recipe_names() else catalog.DEFAULT_RECIPE
+def default_recipe(source: str | None, task: str | None) -> dict[str, Any]:
+    """The tables of a source's recipe: the one of its name, if it is for the task that is wanted, else the task's own.
+
+    Where no task is named, it is the one that the source looks like.
+    """
+    wanted = task or task_of(source)
+    if source is not None and source in catalog.recipe_names() and catalog.recipe(source).task == wanted:
+        return {"name": source, **read_toml(catalog.recipe_text(source), where=source)}
+    return {**catalog.tables(catalog.task(wanted)), "task": wanted}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from flambeau.core import Outcome
+from flambeau.core import Metrics
 from flambeau.report import run as sections
-from flambeau.report.page import render
+from flambeau.report.elements import number
+from flambeau.report.page import Card, render
+from flambeau.task import Outcome
 
 if TYPE_CHECKING:
     from flambeau.run import Run
@@ -15,11 +18,13 @@ if TYPE_CHECKING:
 
 def render_report(run: Run, job: Job, outcome: Outcome) -> str:
     """The report as one HTML text that needs nothing outside itself."""
-    cards, of_task = job.task.report(outcome)
+    cards, of_task = job.task.view.report(outcome)
+    cards = [*cards, *_baseline_cards(job, outcome)]
     info = run.info
-    generic_before = [sections.curves(run.metrics())]
+    metrics = job.task.metrics(job.recipe, job.facts)
+    generic_before = [sections.curves(run.metrics(), [name for name, _ in metrics.columns])]
     generic_after = [
-        sections.data(_data_facts(run, outcome)),
+        sections.data(_data_facts(run, outcome, job.task.view.private)),
         sections.recipe(run.recipe.to_toml()),
         sections.seconds(job.seconds),
         sections.history(_history(info)),
@@ -31,7 +36,7 @@ def render_report(run: Run, job: Job, outcome: Outcome) -> str:
         cards=cards,
         sections=[*generic_before, *of_task, *generic_after],
         details={"run": run.path.resolve(), "recipe": run.recipe.name, "started": info["started"]},
-        notes=warnings(run),
+        notes=warnings(run, metrics),
         footer=f"Made by Flambeau {info['versions']['flambeau']}.",
     )
 
@@ -43,8 +48,31 @@ def _subtitle(run: Run, outcome: Outcome) -> str:
     return f"{epochs} epoch{'s' if epochs != 1 else ''} of training; {kept}; scored once on {size:,} test examples."
 
 
-def warnings(run: Run) -> list[str]:
+def _baseline_cards(job: Job, outcome: Outcome) -> list[Card]:
+    if outcome.baseline is None:
+        return []
+    name = job.task.metrics(job.recipe, job.facts).select
+    score = outcome.baseline.scores.get(name)
+    return [] if score is None else [("baseline", number(score), f"{name} of {outcome.baseline.name}")]
+
+
+def warnings(run: Run, metrics: Metrics) -> list[str]:
     """What must not be overlooked when a run's scores are read, in sentences."""
+    return [*_on_test(run), *_below_baseline(run, metrics)]
+
+
+def _below_baseline(run: Run, metrics: Metrics) -> list[str]:
+    name, scores = metrics.select, run.info.get("scores", {})
+    ours, simple = scores.get(f"test/{name}"), scores.get(f"baseline/{name}")
+    if ours is None or simple is None or not metrics.better(simple, ours):
+        return []
+    return [
+        f"The baseline, {run.info['baseline']}, does better on the test split: {name} {simple:.4f}, the network "
+        f"{ours:.4f}. Use the baseline, or give the network more data, longer training or another recipe."
+    ]
+
+
+def _on_test(run: Run) -> list[str]:
     if run.recipe.data.validation == "test":
         return [
             "The test split also served as the validation split, as the recipe asks and as many introductions do. "
@@ -53,13 +81,11 @@ def warnings(run: Run) -> list[str]:
     return []
 
 
-def _data_facts(run: Run, outcome: Outcome) -> dict[str, Any]:
+def _data_facts(run: Run, outcome: Outcome, private: Collection[str]) -> dict[str, Any]:
     data, facts, info = run.info["data"], outcome.facts, outcome.dataset.info
     shown = {"name": data["name"], "source": data["source"], "content hash (SHA-256)": data["hash"]}
     shown |= {name: info[name] for name in ("licence", "homepage") if info.get(name)}
-    shown |= {
-        name.replace("_", " "): value for name, value in facts.items() if name not in ("rules", "counts", "brightness")
-    }
+    shown |= {name.replace("_", " "): value for name, value in facts.items() if name not in private}
     return {"notes": run.info["notes"], **shown, "examples": data["examples"]}
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flambeau.core import Dataset, Evaluation, Split
+from flambeau.columns import Dataset, Split
+from flambeau.core import Evaluation
 from flambeau.data.loader import batches
 from flambeau.data.prepare import prepare, read_split
 from flambeau.datasets import opened
@@ -15,6 +16,7 @@ from flambeau.errors import DataError, UsageError, did_you_mean
 from flambeau.model import Model, load
 from flambeau.recipe import parse
 from flambeau.run import Run
+from flambeau.task import Breakdown
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,8 @@ class Scored:
         examples: How many there were.
         scores: By name, such as ``accuracy`` (a fraction) and ``loss`` (nats).
         evaluation: With the sums behind the scores, such as the confusion matrix.
-        classes: The class names, in the order of the sums.
+        classes: The class names, in the order of the sums; empty where there are none.
+        breakdown: The scores in more detail, as the task gives it.
     """
 
     split: str
@@ -34,6 +37,7 @@ class Scored:
     scores: dict[str, float]
     evaluation: Evaluation
     classes: list[str]
+    breakdown: Breakdown
 
 
 def evaluate(
@@ -71,9 +75,12 @@ def evaluate(
     else:
         rows, split = _foreign(loaded, opened(recipe, source), split)
     metrics = loaded.task.metrics(recipe, loaded.facts)
-    stream = batches(rows, loaded.task.collate, recipe.train.eval_batch_size, device=loaded.device)
+    lengths = loaded.task.lengths(rows) if loaded.task.lengths else None
+    size = recipe.train.eval_batch_size
+    stream = batches(rows, loaded.task.collate, size, device=loaded.device, lengths=lengths)
     evaluation = evaluate_batches(loaded.network, stream, loaded.task.predict, metrics, loaded.task.keep)
-    return Scored(split, len(rows), evaluation.scores, evaluation, loaded.classes)
+    breakdown = loaded.task.view.breakdown(evaluation, loaded.facts)
+    return Scored(split, len(rows), evaluation.scores, evaluation, loaded.classes, breakdown)
 
 
 def _split(dataset: Dataset, split: str) -> Split:
@@ -94,19 +101,8 @@ def _require_same(dataset: Dataset, model: Model) -> None:
 
 
 def _foreign(model: Model, dataset: Dataset, split: str) -> tuple[Split, str]:
-    """A split of other data, read as the model reads, with its labels renumbered to the model's classes."""
+    """A split of other data, in the model's numbering and read as the model reads."""
     name = split if split in dataset.splits or len(dataset.splits) > 1 else next(iter(dataset.splits))
     raw = _split(dataset, name)
-    theirs = list(dataset.info["classes"])
-    unknown = [title for title in theirs if title not in model.classes]
-    if unknown:
-        raise DataError(
-            f"The data has classes that the model does not know: {', '.join(unknown[:10])}.",
-            where=dataset.name,
-            expected=f"classes among {', '.join(model.classes[:20])}",
-            remedy="Name the classes (for a folder: its class folders) as the model does, or leave the others out.",
-        )
-    rows = read_split(raw, model.task, model.facts, name)
-    label = rows.tensor("label")
-    numbers = label.new_tensor([model.classes.index(title) for title in theirs])
-    return rows.with_columns(label=numbers[label]), name if name == split else "all"
+    aligned = model.task.intake.align(raw, {"source": dataset.name, **dataset.info}, model.facts)
+    return read_split(aligned, model.task, model.facts, name), name if name == split else "all"

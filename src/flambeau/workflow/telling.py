@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from flambeau.core import Observer, Record, Shown, State
+from flambeau.core import Observer, Record, State
 from flambeau.engine.observers import Progress
 from flambeau.recipe import Recipe
+from flambeau.task import Shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,13 +63,15 @@ class Teller:
         with self.console.status(doing):
             yield
 
-    def watch(self, epochs: int, batches: int, batch_size: int, size: int) -> list[Observer]:
-        """The observers that print while training goes on."""
+    def watch(
+        self, epochs: int, batches: int, batch_size: int, size: int, scores: Iterable[tuple[str, str]]
+    ) -> list[Observer]:
+        """The observers that print while training goes on: among other things these scores of the validation."""
         if self.console is None:
             return []
         if self.in_lines:
             return [self._lines(epochs, batch_size, size)]
-        columns = [("val/loss", "val loss", ".4f"), ("val/accuracy", "val accuracy", ".2%")]
+        columns = [(f"val/{name}", f"val {name.replace('_', ' ')}", style) for name, style in scores]
         self._progress = Progress(self.console, epochs, batches, batch_size, columns)
         return [self._progress]
 

@@ -26,7 +26,8 @@ from flambeau.engine.update import Rules
 from flambeau.errors import Interrupted, RunError, TrainingError, UsageError
 from flambeau.recipe import Recipe
 from flambeau.run import METRICS, Run, require_empty
-from flambeau.workflow import environment, finishing, postmortem
+from flambeau.userfile import in_file
+from flambeau.workflow import environment, finishing, postmortem, snapshots
 from flambeau.workflow.job import Job, assemble, data_record
 from flambeau.workflow.planning import resolve
 from flambeau.workflow.segments import Segment, appended, first, schedule_of
@@ -215,7 +216,7 @@ def plan_of(job: Job, segments: list[Segment]) -> Plan:
     metrics = task.metrics(recipe, job.facts)
 
     def validate(model: nn.Module) -> Generator[int, None, Scores]:
-        evaluation = yield from evaluating(model, job.batches("val"), task.predict, metrics)
+        evaluation = yield from evaluating(model, job.batches("val"), task.glance or task.predict, metrics)
         return evaluation.scores
 
     return Plan(
@@ -241,13 +242,14 @@ def _loop(
 ) -> None:
     """The engine's loop with everybody who watches it."""
     size = len(job.dataset.splits["train"])
-    watching = job.teller.watch(plan.epochs, plan.stream.length, job.batch_size, size)
+    watching = job.teller.watch(plan.epochs, plan.stream.length, job.batch_size, size, plan.metrics.columns)
     with ExitStack() as stack:
         stack.callback(job.teller.done)
         events = stack.enter_context(
             tensorboard_writer(run.path / "tb", job.recipe.log.tensorboard, purge_step=state.step)
         )
-        everybody: list[Observer] = [*observers, *watching, *([events] if events else []), writer]
+        optional = [events, snapshots.taker(run, job, events)]
+        everybody: list[Observer] = [*observers, *watching, *filter(None, optional), writer]
         listening = stack.enter_context(Listening())
         before = time.monotonic()
         steps = stack.enter_context(closing(train_loop(state, plan)))
@@ -324,6 +326,7 @@ def _info(job: Job, segments: list[Segment]) -> dict[str, Any]:
         "started": _now(),
         "data": data_record(job.dataset, job.facts),
         "facts": _as_json(job.facts),
+        "scoring": _scoring(job),
         "notes": list(job.dataset.info.get("notes", [])),
         "device": str(job.device),
         "threads": torch.get_num_threads(),
@@ -333,6 +336,12 @@ def _info(job: Job, segments: list[Segment]) -> dict[str, Any]:
         "history": [],
         "resumed_from": None,
     }
+
+
+def _scoring(job: Job) -> dict[str, Any]:
+    """What states of the model are chosen by, and which scores are shown beside the loss."""
+    metrics = job.task.metrics(job.recipe, job.facts)
+    return {"select": metrics.select, "mode": metrics.mode, "shown": [name for name, _ in metrics.columns]}
 
 
 def _tell_facts(job: Job, state: State, run: Run) -> None:
@@ -368,10 +377,13 @@ def default_folder(job: Job) -> Path:
 
 def _with_absolute_source(recipe: Recipe) -> Recipe:
     """The recipe with its folder or file as an absolute path, so that a resume finds it from anywhere."""
+    if in_file(recipe.task):
+        file, _, name = recipe.task.rpartition(":")
+        recipe = recipe.model_copy(update={"task": f"{Path(file).expanduser().resolve()}:{name}"})
     source = recipe.data.source
     if source is None or source in catalog.names("datasets"):
         return recipe
-    file, colon, name = source.rpartition(":") if ".py:" in source else (source, "", "")
+    file, colon, name = source.rpartition(":") if in_file(source) else (source, "", "")
     path = Path(file).expanduser()
     if not path.exists():
         return recipe

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from flambeau.core import Dataset, Split
+from flambeau.columns import Dataset, Split
 from flambeau.data.datasets import download, locate
 from flambeau.data.hashing import dataset_hash
 from flambeau.errors import DataError

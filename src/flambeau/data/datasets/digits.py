@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from flambeau.core import Dataset, Split
+from flambeau.columns import Dataset, Split
 from flambeau.data.datasets import embedded
 from flambeau.data.hashing import dataset_hash
 

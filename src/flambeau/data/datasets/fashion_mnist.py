@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from flambeau.core import Dataset
+from flambeau.columns import Dataset
 from flambeau.data.datasets import download, mnist
 
 INFO = {

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flambeau.core import Dataset, Split
+from flambeau.columns import Dataset, Split
 from flambeau.data.datasets import download, idx, locate
 from flambeau.data.hashing import dataset_hash
 

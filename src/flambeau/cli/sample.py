@@ -1,0 +1,58 @@
+"""``flambeau sample``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flambeau.cli.output import Debug, Device, Json, Network, Quiet, TrustCode, output
+
+
+def sample(
+    model: Annotated[Path, typer.Argument(help="A run folder or a model file.", metavar="RUN|MODEL")],
+    n: Annotated[int, typer.Option("--n", help="How many.", min=1)] = 1,
+    prompt: Annotated[str, typer.Option(help="The text to go on from.")] = "",
+    length: Annotated[int, typer.Option(help="The most tokens of a text.", min=1)] = 500,
+    temperature: Annotated[
+        float, typer.Option(help="Above 1 more surprising, below 1 less; 0 always takes the most probable.")
+    ] = 1.0,
+    top_k: Annotated[int | None, typer.Option(help="Draw among so many most probable tokens only.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    png: Annotated[Path | None, typer.Option(help="Where pictures go. Default: samples.png.", metavar="FILE")] = None,
+    device: Device = None,
+    network: Network = None,
+    trust_code: TrustCode = False,
+    json: Json = False,
+    debug: Debug = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make new examples with a model that can: texts, or a grid of pictures."""
+    with output(json, debug, quiet) as to:
+        from flambeau import files
+        from flambeau.userfile import load_object
+        from flambeau.workflow.sampling import sample as draw
+
+        made = draw(
+            model,
+            n=n,
+            prompt=prompt,
+            length=length,
+            temperature=temperature,
+            top_k=top_k,
+            seed=seed,
+            device=device or "auto",
+            network=load_object(network) if network else None,
+            trust_code=trust_code,
+        )
+        texts = [item for item in made if isinstance(item, str)]
+        pictures = [item for item in made if not isinstance(item, str)]
+        to.text("\n\n---\n\n".join(texts)) if texts else None
+        for item in pictures:
+            path = png or Path(item.name)
+            files.write(path, item.png)
+            if not to.json and to.console.is_terminal:
+                to.console.print(item.terminal(to.console.width))
+            to.text(str(path))
+        to.result({"samples": texts, "pictures": [str(png or item.name) for item in pictures]})

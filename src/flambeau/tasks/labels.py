@@ -1,0 +1,189 @@
+"""What tasks share that give each example one of several classes, whatever an example is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from flambeau.columns import Split
+from flambeau.core import Batch, Evaluation, Facts, Loss, Metrics, Phase
+from flambeau.errors import DataError, ModelError
+from flambeau.metrics.calibration import expected_calibration_error, fit_temperature
+from flambeau.metrics.classification import classification
+from flambeau.metrics.tables import accuracy_interval, by_class
+from flambeau.recipe import Recipe
+from flambeau.task import Breakdown, Outcome
+from flambeau.tasks.common import optimizer_checks, optimizer_of
+
+FEWEST = 100
+"""Below so many validation examples a temperature follows chance more than the model, and none is fitted."""
+
+LOWEST, HIGHEST = 0.1, 10.0
+"""Between these a fitted temperature is believed."""
+
+KEPT = ("logits", "probabilities", "label")
+"""What an evaluation keeps for calibration and report."""
+
+Forward = Callable[[nn.Module, Batch], Tensor]
+"""Logits ``(N, K)`` of a batch."""
+
+
+def phases_of(recipe: Recipe, facts: Facts, forward: Forward) -> tuple[Phase, ...]:
+    """One phase: cross-entropy or negative log-likelihood, weighted by class where the recipe says so."""
+    weights = class_weights(recipe, facts)
+    smoothing = recipe.loss.label_smoothing
+
+    def loss(model: nn.Module, batch: Batch) -> Loss:
+        outputs, label = forward(model, batch), batch["label"]
+        weight = None if weights is None else outputs.new_tensor(weights)
+        if recipe.loss.name == "nll":
+            return Loss(F.nll_loss(outputs, label, weight, reduction="sum"))
+        return Loss(F.cross_entropy(outputs, label, weight, reduction="sum", label_smoothing=smoothing))
+
+    def count(batch: Batch) -> float:
+        if weights is None:
+            return len(batch["label"])
+        return float(batch["label"].new_tensor(weights, dtype=torch.float64)[batch["label"]].sum())
+
+    return (Phase("loss", loss, count, optimizer_of(recipe)),)
+
+
+def class_weights(recipe: Recipe, facts: Facts) -> list[float] | None:
+    """A weight for each class; ``balanced`` gives n / (classes · n of the class), as scikit-learn does.
+
+    Raises:
+        ModelError: There is not one weight for each class.
+    """
+    wanted = recipe.loss.class_weights
+    if wanted is None:
+        return None
+    classes = facts["classes"]
+    if wanted == "balanced":
+        counts = facts["counts"]
+        return [sum(counts) / (len(classes) * max(1, count)) for count in counts]
+    if len(wanted) != len(classes):
+        raise ModelError(
+            "There must be one weight for each class.",
+            where="loss.class_weights",
+            expected=f"{len(classes)} numbers, in the order {', '.join(classes[:12])}",
+            received=len(wanted),
+        )
+    return list(wanted)
+
+
+def metrics(recipe: Recipe, facts: Facts) -> Metrics:
+    """Accuracy and what belongs to it."""
+    return classification(len(facts["classes"]))
+
+
+def outputs_of(model: nn.Module, logits: Tensor) -> dict[str, Tensor]:
+    """Logits ``(N, K)`` and calibrated probabilities ``(N, K)``, both float32."""
+    return {"logits": logits, "probabilities": torch.softmax(logits / cast(Tensor, model.temperature), dim=1)}
+
+
+def decode(outputs: Batch, facts: Facts) -> list[dict[str, Any]]:
+    """For each example its class, the probability of that, and all classes from the most probable on."""
+    classes = facts["classes"]
+    # By logits and stable: what wins is what wins when accuracy is counted, also where probabilities round to equals.
+    order = outputs["logits"].cpu().sort(dim=1, descending=True, stable=True).indices
+    probabilities = outputs["probabilities"].cpu().gather(1, order)
+    decoded = []
+    for values, indices in zip(probabilities.tolist(), order.tolist(), strict=True):
+        ranked = [{"class": classes[i], "probability": value} for i, value in zip(indices, values, strict=True)]
+        decoded.append({"class": ranked[0]["class"], "probability": values[0], "classes": ranked})
+    return decoded
+
+
+def calibrate(model: nn.Module, outputs: Mapping[str, Tensor]) -> dict[str, float]:
+    """Fits the temperature on validation logits and stores it in the model."""
+    logits, label = outputs["logits"], outputs["label"]
+    if len(label) < FEWEST:
+        return {}
+    temperature = fit_temperature(logits, label)
+    if not LOWEST < temperature < HIGHEST:
+        # So few mistakes (or so few right answers) that any confidence fits: there is nothing to calibrate by.
+        temperature = 1.0
+    stored = cast(Tensor, model.temperature)
+    stored.fill_(temperature)
+    return {
+        "temperature": float(stored),
+        "val/ece_before": expected_calibration_error(torch.softmax(logits, 1), label),
+        "val/ece_after": expected_calibration_error(torch.softmax(logits / float(stored), 1), label),
+    }
+
+
+def align(split: Split, info: Mapping[str, Any], facts: Facts) -> Split:
+    """Rows of other data with their labels renumbered to the model's classes, by name.
+
+    Raises:
+        DataError: The data has classes that the model does not know.
+    """
+    theirs, classes = [str(name) for name in info["classes"]], facts["classes"]
+    unknown = [title for title in theirs if title not in classes]
+    if unknown:
+        raise DataError(
+            f"The data has classes that the model does not know: {', '.join(unknown[:10])}.",
+            where=info.get("source"),
+            expected=f"classes among {', '.join(classes[:20])}",
+            remedy="Name the classes (for a folder: its class folders) as the model does, or leave the others out.",
+        )
+    label = split.tensor("label")
+    return split.with_columns(label=label.new_tensor([classes.index(title) for title in theirs])[label])
+
+
+def breakdown(evaluation: Evaluation, facts: Facts) -> Breakdown:
+    """The interval of the accuracy, and precision, recall and F1 of each class."""
+    confusion = evaluation.sums["confusion"]
+    rows = by_class(confusion, facts["classes"])
+    keys = ("precision", "recall", "f1")
+    cells = [[row["class"], *(_number(row[key]) for key in keys), f"{row['support']:,}"] for row in rows]
+    return Breakdown(
+        {"accuracy": accuracy_interval(confusion)}, [["class", *keys, "examples"], *cells], {"classes": rows}
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def line(row: Mapping[str, Any], top: int) -> str:
+    """A prediction in a line: the most probable classes."""
+    return "  ".join(f"{entry['class']} {entry['probability']:.1%}" for entry in row["classes"][:top])
+
+
+def cells(row: Mapping[str, Any], top: int) -> dict[str, str]:
+    """A prediction as columns: ``class1``, ``probability1`` and so on."""
+    made: dict[str, str] = {}
+    for number, entry in enumerate(row["classes"][:top], start=1):
+        made |= {f"class{number}": entry["class"], f"probability{number}": f"{entry['probability']:.6f}"}
+    return made
+
+
+def tell(outcome: Outcome, recipe: Recipe) -> list[str]:
+    """Accuracy and loss on the test split, and accuracy by class where the recipe shows it."""
+    scores, confusion = outcome.evaluation.scores, outcome.evaluation.sums["confusion"]
+    told = []
+    if recipe.show.by_class:
+        rates = (confusion.diagonal() / confusion.sum(1).clamp(min=1)).tolist()
+        names: Sequence[str] = recipe.show.class_names or outcome.facts["classes"]
+        told += [f"accuracy of {name:<10} {100 * rate:5.1f} %" for name, rate in zip(names, rates, strict=True)]
+    low, high = accuracy_interval(confusion)
+    text = (
+        f"test accuracy {scores['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}), "
+        f"average loss {scores['loss']:.4f}"
+    )
+    # The tutorials print this other average; elsewhere it would only raise the question of which to believe.
+    in_walk = recipe.show.step or recipe.show.epoch
+    told.append(f"{text} (mean of batch means {scores['loss_mean_of_batches']:.6f})" if in_walk else text)
+    return told
+
+
+def checks(recipe: Recipe) -> list[str]:
+    """Settings that contradict each other."""
+    smoothed = recipe.loss.name == "nll" and recipe.loss.label_smoothing
+    mistakes = ["loss.label_smoothing: goes with cross-entropy; with nll leave it at 0"] if smoothed else []
+    return mistakes + optimizer_checks(recipe)
