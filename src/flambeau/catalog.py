@@ -26,6 +26,7 @@ from flambeau.userfile import in_file, load_object
 
 TASKS = {
     "image-classification": "flambeau.tasks.image_classification:TASK",
+    "text-classification": "flambeau.tasks.text_classification:TASK",
 }
 
 """In the order in which they are asked whether a path is theirs."""
@@ -38,6 +39,14 @@ MODELS = {
         "sequential": "flambeau.models.sequential:sequential",
         "tutorial-cifar10": "flambeau.models.tutorial:tutorial_cifar10",
     },
+    "text": {
+        "bert": "flambeau.models.bert:bert",
+        "gru": "flambeau.models.text:gru",
+        "lstm": "flambeau.models.text:lstm",
+        "ngrams": "flambeau.models.text:ngrams",
+        "rnn": "flambeau.models.text:rnn",
+        "text-transformer": "flambeau.models.text:text_transformer",
+    },
 }
 
 DATASETS = {
@@ -46,6 +55,10 @@ DATASETS = {
     "fashion-mnist": "flambeau.data.datasets.fashion_mnist:load",
     "fashion-mnist-mini": "flambeau.data.datasets.fashion_mnist_mini:load",
     "mnist": "flambeau.data.datasets.mnist:load",
+    "rt-polarity": "flambeau.data.datasets.rt_polarity:load",
+    "sms-spam": "flambeau.data.datasets.sms_spam:load",
+    "sst2": "flambeau.data.datasets.sst2:load",
+    "trec": "flambeau.data.datasets.trec:load",
 }
 
 FORMATS = {

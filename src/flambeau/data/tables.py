@@ -1,0 +1,321 @@
+"""Tables in text files: CSV and TSV with or without a heading, and JSON lines."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import json
+import re
+import zlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from flambeau.errors import BadRows, DataError, FlambeauError, did_you_mean
+
+CSV, JSON = (".csv", ".tsv", ".tab"), (".jsonl", ".ndjson", ".json")
+"""Endings of the names of tables; each may be followed by ``.gz``."""
+
+LARGEST = 2 << 30
+"""Bytes of a table, unpacked, beyond which it is not read into memory."""
+
+DELIMITERS = ",;\t|"
+_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_LOOKED_AT = 1 << 16
+_SNIFFED = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Columns of text by name.
+
+    Attributes:
+        path: The file.
+        columns: Values in the order of the rows; what a JSON row does not have is empty.
+        lines: The line, from 1, that each row begins in.
+        header: Whether the names were in the file; otherwise the columns are called 1, 2, ...
+        bad: The error of each row that cannot be read, by its line; these rows are not in ``columns``.
+    """
+
+    path: Path
+    columns: Mapping[str, list[str]]
+    lines: list[int]
+    header: bool = True
+    bad: Mapping[int, FlambeauError] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file's name ends as those of tables do."""
+    return path.name.lower().removesuffix(".gz").endswith((*CSV, *JSON))
+
+
+def read_table(path: Path, *, header: bool | None = None, known: Collection[str] = ()) -> Table:
+    """A table from a file, UTF-8 (or UTF-16 with a byte order mark).
+
+    ``.csv`` may be parted by commas, semicolons, tabs or bars, whichever gives the most even rows; ``.tsv`` by tabs.
+    A quoted field may hold delimiters and line ends. ``.jsonl`` has an object a line, ``.json`` a list of objects.
+
+    Args:
+        path: The file; ``.gz`` is unpacked.
+        header: Whether the first row names the columns; None finds out: it does when one of the names is in ``known``.
+        known: Names that a heading may have; upper and lower case are the same.
+
+    Raises:
+        DataError: The file cannot be read at all. Rows that cannot be read are in :attr:`Table.bad`.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "reviews.csv"
+        >>> _ = path.write_text('text,label\\n"Good, really.",pos\\nBad.,neg\\n')
+        >>> read_table(path).columns
+        {'text': ['Good, really.', 'Bad.'], 'label': ['pos', 'neg']}
+    """
+    return parse_table(read_text(path), path, header=header, known=known)
+
+
+def first_row(path: Path) -> list[str]:
+    """The cells of a table's first row, or the keys of its first object; nothing when it cannot be read as one.
+
+    Reads the beginning of the file only.
+    """
+    try:
+        with _opened(path) as file:
+            beginning = _decoded(file.read(_LOOKED_AT), path, cut=True)
+        if _is_json(path):
+            row, _ = json.JSONDecoder().raw_decode(beginning, beginning.index("{"))
+            return [str(key) for key in row] if isinstance(row, dict) else []
+        return next(iter(_records(beginning, delimiter_of(beginning, path))), [])
+    except (DataError, OSError, EOFError, zlib.error, ValueError, csv.Error):
+        return []
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, line ends as they are.
+
+    Raises:
+        DataError: It is missing, damaged, too large, or not UTF-8; the error says where the first wrong byte is.
+    """
+    try:
+        with _opened(path) as file:
+            content = file.read(LARGEST + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError("The file cannot be read.", where=path, received=f"{type(error).__name__}: {error}") from error
+    if len(content) > LARGEST:
+        raise DataError(
+            "The file is too large to be read into memory.",
+            where=path,
+            expected=f"at most {LARGEST >> 30} GiB",
+            remedy="Take a part of it.",
+        )
+    return _decoded(content, path)
+
+
+def _opened(path: Path) -> Any:
+    return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")
+
+
+def _is_json(path: Path) -> bool:
+    return path.name.lower().removesuffix(".gz").endswith(JSON)
+
+
+def _decoded(content: bytes, path: Path, *, cut: bool = False) -> str:
+    encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
+    try:
+        return codecs.getincrementaldecoder(encoding)().decode(content, final=not cut)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"The file is not UTF-8: byte {error.start} (line {content.count(10, 0, error.start) + 1}) is "
+            f"0x{content[error.start]:02x}.",
+            where=path,
+            expected="UTF-8, or UTF-16 with a byte order mark",
+            remedy=f"Save it as UTF-8, or convert it: iconv -f WINDOWS-1252 -t UTF-8 {path.name} > new-{path.name}",
+        ) from error
+
+
+def parse_table(text: str, path: Path, *, header: bool | None = None, known: Collection[str] = ()) -> Table:
+    """As :func:`read_table`, from text that has been read; the path names it in errors and says the form."""
+    if _is_json(path):
+        return _from_json(text, path)
+    records: list[tuple[int, list[str]]] = []
+    reader = _records(text, delimiter_of(text[:_LOOKED_AT], path))
+    before = csv.field_size_limit(LARGEST)  # the module's own limit is 131,072 characters, which articles exceed
+    try:
+        first = 1
+        for row in reader:
+            if row:
+                records.append((first, row))
+            first = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(f"This is not a table: {error}.", where=f"{path}:{reader.line_num}") from error
+    finally:
+        csv.field_size_limit(before)
+    if not records:
+        raise DataError("The table is empty.", where=path, expected="a heading and rows")
+    names = records[0][1]
+    if header is None:
+        header = bool({name.strip().casefold() for name in names} & {name.casefold() for name in known} or not known)
+    return _assemble(path, records[1:] if header else records, _names(names, path) if header else len(names))
+
+
+def _names(cells: Sequence[str], path: Path) -> list[str]:
+    names = [cell.strip() or str(number) for number, cell in enumerate(cells, 1)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(f"Several columns are called {', '.join(twice)}.", where=f"{path}:1", remedy="Rename them.")
+    return names
+
+
+def _assemble(path: Path, records: Iterable[tuple[int, list[str]]], names: list[str] | int) -> Table:
+    titles = [str(number) for number in range(1, names + 1)] if isinstance(names, int) else names
+    rows, lines, bad = [], [], {}
+    for line, row in records:
+        if len(row) == len(titles):
+            rows.append(row)
+            lines.append(line)
+        else:
+            bad[line] = DataError(
+                "The row has another number of fields than the first one.",
+                where=f"{path}:{line}",
+                expected=f"{len(titles)} fields",
+                received=f"{len(row)}: {', '.join(row)[:80]!r}",
+                remedy="Put fields that hold the delimiter into double quotes.",
+            )
+    columns = {title: [row[place] for row in rows] for place, title in enumerate(titles)}
+    return Table(path, columns, lines, not isinstance(names, int), bad)
+
+
+def delimiter_of(beginning: str, path: Path) -> str:
+    """The delimiter that parts the first rows into the most even number of fields; a comma when none does."""
+    if path.name.lower().removesuffix(".gz").endswith((".tsv", ".tab")):
+        return "\t"
+
+    def evenness(delimiter: str) -> tuple[float, int]:
+        counts = []
+        try:
+            for row in _records(beginning, delimiter):
+                counts += [len(row)] if row else []
+                if len(counts) == _SNIFFED:
+                    break
+        except csv.Error:
+            pass
+        if not counts or counts[0] < 2:
+            return (0.0, 0)
+        return (sum(count == counts[0] for count in counts) / len(counts), counts[0])
+
+    return max(DELIMITERS, key=evenness)
+
+
+def _records(text: str, delimiter: str) -> Any:
+    # Tabs part fields without quotes in most of the world's files; a quotation mark is then one like any other.
+    quoted = delimiter != "\t" or (_QUOTED.search(text) and not _QUOTE.search(_QUOTED.sub("", text)))
+    return csv.reader(
+        io.StringIO(text, newline=""), delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    )
+
+
+_QUOTE = re.compile(r'(?:^|[\t\n])"')
+_QUOTED = re.compile(r'(?:^|(?<=[\t\n]))"(?:[^"]|"")*"(?=[\t\r\n]|$)')
+"""A field of a table parted by tabs that begins with a quotation mark, and one that is in quotes from end to end."""
+
+
+def _from_json(text: str, path: Path) -> Table:
+    rows: list[dict[str, str]] = []
+    lines: list[int] = []
+    bad: dict[int, FlambeauError] = {}
+    for line, value in _json_values(text, path, bad):
+        if not isinstance(value, dict):
+            bad[line] = _bad_json(path, line, "The row is no JSON object.", type(value).__name__)
+            continue
+        wrong = next((key for key, cell in value.items() if isinstance(cell, dict | list)), None)
+        if wrong is not None:
+            bad[line] = _bad_json(
+                path, line, f"The value of {wrong!r} is not a text or number.", str(value[wrong])[:80]
+            )
+            continue
+        rows.append({str(key): _cell(cell) for key, cell in value.items()})
+        lines.append(line)
+    names = list(dict.fromkeys(key for row in rows for key in row))
+    if not names and not bad:
+        raise DataError("The table is empty.", where=path, expected='a JSON object a line, as in {"text": "..."}')
+    return Table(path, {name: [row.get(name, "") for row in rows] for name in names}, lines, True, bad)
+
+
+def _json_values(text: str, path: Path, bad: dict[int, FlambeauError]) -> Iterable[tuple[int, Any]]:
+    if text.lstrip().startswith("["):
+        try:
+            return list(enumerate(json.loads(text), 1))
+        except ValueError as error:
+            raise DataError(f"This is not valid JSON: {error}.", where=path) from error
+    values = []
+    for line, row in enumerate(text.split("\n"), 1):
+        if row.strip():
+            try:
+                values.append((line, json.loads(row)))
+            except ValueError as error:
+                bad[line] = _bad_json(path, line, f"The line is not valid JSON: {error}.", repr(row[:80]))
+    return values
+
+
+def _bad_json(path: Path, line: int, problem: str, received: str) -> DataError:
+    return DataError(
+        problem, where=f"{path}:{line}", expected='a JSON object, as in {"text": "..."}', received=received
+    )
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def choose_column(table: Table, role: str, wish: str | None, usual: Sequence[str]) -> str:
+    """The name of the column that has this role: the one wished for, or the first of the usual names that occurs.
+
+    Raises:
+        DataError: There is none; the error names the columns and the setting.
+    """
+    folded = {name.casefold(): name for name in table.columns}
+    for name in [wish] if wish is not None else usual:
+        if name in table.columns:
+            return name
+        if name.casefold() in folded:
+            return folded[name.casefold()]
+    missing = f"There is no column called {wish!r}. {did_you_mean(wish, table.columns)}" if wish is not None else (
+        f"It is not clear which column holds the {role}."
+    )  # fmt: skip
+    raise DataError(
+        missing,
+        where=table.path,
+        expected=f"one of {', '.join(usual)}" if wish is None else None,
+        received=f"columns {', '.join(table.columns)}" + ("" if table.header else " (the first row is no heading)"),
+        remedy=f"Say which one it is: --set data.columns.{role}=NAME",
+    )
+
+
+def filled(table: Table, columns: Mapping[str, str], on_bad: Literal["fail", "skip"]) -> Table:
+    """The table with only these columns, under their roles, and without the rows that cannot be used.
+
+    Args:
+        table: As it was read.
+        columns: The name of a column by its role (``text``, ``label``); a row where one is empty is bad.
+        on_bad: Whether bad rows are an error, or left out (they are then in :attr:`Table.bad`).
+
+    Raises:
+        BadRows: Rows have another number of fields than the first, or an empty cell; each with its line.
+    """
+    bad = dict(table.bad)
+    for role, name in columns.items():
+        for line, cell in zip(table.lines, table.columns[name], strict=True):
+            if not cell.strip() and line not in bad:
+                bad[line] = DataError(f"The {role} is empty.", where=f"{table.path}:{line}", expected=f"a {role}")
+    if bad and on_bad == "fail":
+        raise BadRows({line: bad[line] for line in sorted(bad)})
+    good = [place for place, line in enumerate(table.lines) if line not in bad]
+    kept = {role: [table.columns[name][place] for place in good] for role, name in columns.items()}
+    return replace(table, columns=kept, lines=[table.lines[place] for place in good], bad=bad)
