@@ -27,11 +27,17 @@ from flambeau.userfile import in_file, load_object
 TASKS = {
     "image-classification": "flambeau.tasks.image_classification:TASK",
     "text-classification": "flambeau.tasks.text_classification:TASK",
+    "language-model": "flambeau.tasks.language_model:TASK",
 }
 
 """In the order in which they are asked whether a path is theirs."""
 
 MODELS = {
+    "language": {
+        "gpt": "flambeau.models.gpt:gpt",
+        "gpt2": "flambeau.models.gpt2:gpt2",
+        "lstm": "flambeau.models.language_lstm:lstm",
+    },
     "pictures": {
         "compact": "flambeau.models.compact:compact",
         "lenet": "flambeau.models.lenet:lenet",
@@ -58,6 +64,7 @@ DATASETS = {
     "rt-polarity": "flambeau.data.datasets.rt_polarity:load",
     "sms-spam": "flambeau.data.datasets.sms_spam:load",
     "sst2": "flambeau.data.datasets.sst2:load",
+    "tiny-shakespeare": "flambeau.data.datasets.tiny_shakespeare:load",
     "trec": "flambeau.data.datasets.trec:load",
 }
 
