@@ -26,6 +26,7 @@ from flambeau.userfile import in_file, load_object
 
 TASKS = {
     "image-classification": "flambeau.tasks.image_classification:TASK",
+    "node-classification": "flambeau.tasks.node_classification:TASK",
     "text-classification": "flambeau.tasks.text_classification:TASK",
     "language-model": "flambeau.tasks.language_model:TASK",
 }
@@ -33,6 +34,9 @@ TASKS = {
 """In the order in which they are asked whether a path is theirs."""
 
 MODELS = {
+    "graph": {
+        "gcn": "flambeau.models.gcn:gcn",
+    },
     "language": {
         "gpt": "flambeau.models.gpt:gpt",
         "gpt2": "flambeau.models.gpt2:gpt2",
@@ -57,6 +61,8 @@ MODELS = {
 
 DATASETS = {
     "cifar10": "flambeau.data.datasets.cifar10:load",
+    "citeseer": "flambeau.data.datasets.citeseer:load",
+    "cora": "flambeau.data.datasets.cora:load",
     "digits": "flambeau.data.datasets.digits:load",
     "fashion-mnist": "flambeau.data.datasets.fashion_mnist:load",
     "fashion-mnist-mini": "flambeau.data.datasets.fashion_mnist_mini:load",
