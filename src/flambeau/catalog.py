@@ -28,6 +28,7 @@ TASKS = {
     "image-classification": "flambeau.tasks.image_classification:TASK",
     "node-classification": "flambeau.tasks.node_classification:TASK",
     "text-classification": "flambeau.tasks.text_classification:TASK",
+    "word-vectors": "flambeau.tasks.word_vectors:TASK",
     "language-model": "flambeau.tasks.language_model:TASK",
 }
 
@@ -57,6 +58,10 @@ MODELS = {
         "rnn": "flambeau.models.text:rnn",
         "text-transformer": "flambeau.models.text:text_transformer",
     },
+    "vectors": {
+        "cbow": "flambeau.models.word_vectors:cbow",
+        "skip-gram": "flambeau.models.word_vectors:skip_gram",
+    },
 }
 
 DATASETS = {
@@ -76,6 +81,7 @@ DATASETS = {
 
 FORMATS = {
     "state-dict": "flambeau.export.state_dict:export",
+    "word2vec": "flambeau.export.word2vec:export",
 }
 
 
