@@ -26,6 +26,7 @@ from flambeau.userfile import in_file, load_object
 
 TASKS = {
     "image-classification": "flambeau.tasks.image_classification:TASK",
+    "sound-classification": "flambeau.tasks.sound_classification:TASK",
     "node-classification": "flambeau.tasks.node_classification:TASK",
     "text-classification": "flambeau.tasks.text_classification:TASK",
     "word-vectors": "flambeau.tasks.word_vectors:TASK",
@@ -71,6 +72,7 @@ DATASETS = {
     "digits": "flambeau.data.datasets.digits:load",
     "fashion-mnist": "flambeau.data.datasets.fashion_mnist:load",
     "fashion-mnist-mini": "flambeau.data.datasets.fashion_mnist_mini:load",
+    "fsdd": "flambeau.data.datasets.fsdd:load",
     "mnist": "flambeau.data.datasets.mnist:load",
     "rt-polarity": "flambeau.data.datasets.rt_polarity:load",
     "sms-spam": "flambeau.data.datasets.sms_spam:load",
