@@ -27,6 +27,7 @@ from flambeau.userfile import in_file, load_object
 TASKS = {
     "image-classification": "flambeau.tasks.image_classification:TASK",
     "sound-classification": "flambeau.tasks.sound_classification:TASK",
+    "gan": "flambeau.tasks.gan:TASK",
     "node-classification": "flambeau.tasks.node_classification:TASK",
     "text-classification": "flambeau.tasks.text_classification:TASK",
     "word-vectors": "flambeau.tasks.word_vectors:TASK",
@@ -36,6 +37,10 @@ TASKS = {
 """In the order in which they are asked whether a path is theirs."""
 
 MODELS = {
+    "gan": {
+        "dcgan": "flambeau.models.gan:dcgan",
+        "mlp-gan": "flambeau.models.gan:mlp_gan",
+    },
     "graph": {
         "gcn": "flambeau.models.gcn:gcn",
     },
