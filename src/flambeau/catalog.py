@@ -29,6 +29,7 @@ TASKS = {
     "sound-classification": "flambeau.tasks.sound_classification:TASK",
     "gan": "flambeau.tasks.gan:TASK",
     "node-classification": "flambeau.tasks.node_classification:TASK",
+    "translation": "flambeau.tasks.translation:TASK",
     "text-classification": "flambeau.tasks.text_classification:TASK",
     "word-vectors": "flambeau.tasks.word_vectors:TASK",
     "language-model": "flambeau.tasks.language_model:TASK",
@@ -64,6 +65,10 @@ MODELS = {
         "rnn": "flambeau.models.text:rnn",
         "text-transformer": "flambeau.models.text:text_transformer",
     },
+    "translation": {
+        "seq2seq": "flambeau.models.seq2seq:seq2seq",
+        "transformer": "flambeau.models.transformer:transformer",
+    },
     "vectors": {
         "cbow": "flambeau.models.word_vectors:cbow",
         "skip-gram": "flambeau.models.word_vectors:skip_gram",
@@ -79,6 +84,7 @@ DATASETS = {
     "fashion-mnist-mini": "flambeau.data.datasets.fashion_mnist_mini:load",
     "fsdd": "flambeau.data.datasets.fsdd:load",
     "mnist": "flambeau.data.datasets.mnist:load",
+    "multi30k": "flambeau.data.datasets.multi30k:load",
     "rt-polarity": "flambeau.data.datasets.rt_polarity:load",
     "sms-spam": "flambeau.data.datasets.sms_spam:load",
     "sst2": "flambeau.data.datasets.sst2:load",
