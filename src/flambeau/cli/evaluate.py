@@ -34,7 +34,7 @@ def evaluate(
             network=load_object(network) if network else None,
             trust_code=trust_code,
         )
-        to.text(f"{scored.examples:,} examples ({'all of them' if scored.split == 'all' else scored.split})")
+        to.text(f"{scored.examples:,} {scored.noun} ({'all of them' if scored.split == 'all' else scored.split})")
         found = scored.breakdown
         for name, value in scored.scores.items():
             low, high = found.intervals.get(name, (None, None))

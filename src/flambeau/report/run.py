@@ -44,14 +44,28 @@ def curves(records: Iterable[Mapping[str, Any]], scores: Sequence[str] = ("loss"
     drawn = side_by_side(
         ("Loss; steps above the axis are cut off" if top else "Loss", loss),
         *((f"{title} on the validation split", drawn) for title, drawn in drawn_scores),
+        *((f"{_title(name)}, averaged between logged steps", drawn) for name, drawn in _others(steps)),
         ("Learning rate", rate),
     )
     listed = fold("The numbers, epoch by epoch", records_table([_epoch_row(line) for line in epochs])) if epochs else ""
     return Section("Training", drawn + listed) if drawn or listed else None
 
 
+STEP_KEYS = ("kind", "step", "epoch", "batch", "loss", "mean_loss", "lr", "gradient_norm")
+"""What every logged step holds; whatever else is there is a loss of a further phase, or a part of one."""
+
+
+def _others(steps: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """The losses of further phases and the named parts of losses, a figure for each."""
+    names = dict.fromkeys(name for line in steps for name in line if name not in STEP_KEYS)
+    return [
+        (name, figures.lines([(name, "soft", _thin(_points(steps, name)))], name=_title(name), ylabel=_title(name)))
+        for name in names
+    ]
+
+
 def _title(name: str) -> str:
-    text = name.replace("_", " ")
+    text = name.replace("_", " ").replace("/", ": ")
     return text[:1].upper() + text[1:]
 
 

@@ -419,6 +419,7 @@ TASK = Task(
         tell=tell,
         about=about,
         samples=samples,
+        noun="windows",
         private=("tokenizer",),
     ),
     facts=facts,

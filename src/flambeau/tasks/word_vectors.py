@@ -284,6 +284,7 @@ VIEW = View(
     tell=tell,
     about=about,
     samples=samples,
+    noun="blocks of words",
     private=("words", "counts"),
 )
 

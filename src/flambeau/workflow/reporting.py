@@ -32,7 +32,7 @@ def render_report(run: Run, job: Job, outcome: Outcome) -> str:
     ]
     return render(
         title=f"{job.dataset.name} · {run.recipe.model.name}",
-        subtitle=_subtitle(run, outcome),
+        subtitle=_subtitle(run, outcome, job.task.view.noun),
         cards=cards,
         sections=[*generic_before, *of_task, *generic_after],
         details={"run": run.path.resolve(), "recipe": run.recipe.name, "started": info["started"]},
@@ -41,11 +41,11 @@ def render_report(run: Run, job: Job, outcome: Outcome) -> str:
     )
 
 
-def _subtitle(run: Run, outcome: Outcome) -> str:
+def _subtitle(run: Run, outcome: Outcome, noun: str) -> str:
     epochs, chosen = run.info["epochs"], run.info["selected"]
     size = len(outcome.dataset.splits[outcome.split])
     kept = "the best on validation was kept" if chosen["why"].startswith("best") else "the last weights were kept"
-    return f"{epochs} epoch{'s' if epochs != 1 else ''} of training; {kept}; scored once on {size:,} test examples."
+    return f"{epochs} epoch{'s' if epochs != 1 else ''} of training; {kept}; scored once on {size:,} test {noun}."
 
 
 def _baseline_cards(job: Job, outcome: Outcome) -> list[Card]:

@@ -30,6 +30,7 @@ class Scored:
         evaluation: With the sums behind the scores, such as the confusion matrix.
         classes: The class names, in the order of the sums; empty where there are none.
         breakdown: The scores in more detail, as the task gives it.
+        noun: What an example is called, in the plural.
     """
 
     split: str
@@ -38,6 +39,7 @@ class Scored:
     evaluation: Evaluation
     classes: list[str]
     breakdown: Breakdown
+    noun: str = "examples"
 
 
 def evaluate(
@@ -80,7 +82,8 @@ def evaluate(
     stream = batches(rows, loaded.task.collate, size, device=loaded.device, lengths=lengths)
     evaluation = evaluate_batches(loaded.network, stream, loaded.task.predict, metrics, loaded.task.keep)
     breakdown = loaded.task.view.breakdown(evaluation, loaded.facts)
-    return Scored(split, len(rows), evaluation.scores, evaluation, loaded.classes, breakdown)
+    noun = loaded.task.view.noun
+    return Scored(split, len(rows), evaluation.scores, evaluation, loaded.classes, breakdown, noun)
 
 
 def _split(dataset: Dataset, split: str) -> Split:
