@@ -15,6 +15,7 @@ from PIL import Image
 import flambeau
 
 COMMANDS = [
+    "compare",
     "datasets",
     "evaluate",
     "export",

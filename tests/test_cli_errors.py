@@ -72,7 +72,7 @@ CASES = {
     "no data named": ("train", ["nothing to train on", "flambeau datasets"]),
     "unknown data": ("train fashon-mnist", ["fashon-mnist", "Did you mean fashion-mnist"]),
     "missing path": ("train ./nowhere", ["./nowhere", "no such file or folder", "Check the path"]),
-    "file for a folder": ("train names.txt", ["names.txt", "This is a file", "class folders"]),
+    "file for a folder": ("train junk.safetensors", ["junk.safetensors", "This is a file", "class folders"]),
     "empty folder": ("train empty", ["empty", "no class folders", "a folder for each class"]),
     "one class": ("train single", ["single", "only one class", "received: only", "Add a folder"]),
     "four mistakes": (

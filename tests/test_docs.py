@@ -98,17 +98,8 @@ def runnable(page: Path) -> bool:
     return any(README.script_of(block).strip() for block in README.blocks_of(page.read_text(encoding="utf-8")))
 
 
-QUICK = {"docs/commands/lists.md"}
-
-
-@pytest.mark.parametrize(
-    "page",
-    [
-        pytest.param(page, id=name_of(page), marks=() if name_of(page) in QUICK else pytest.mark.slow)
-        for page in PAGES
-        if runnable(page)
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [pytest.param(page, id=name_of(page)) for page in PAGES if runnable(page)])
 def test_examples_run(page: Path, tmp_path: Path, kept: Path) -> None:
     text = page.read_text(encoding="utf-8")
     folder = tmp_path / "page"
@@ -158,24 +149,39 @@ def test_every_key_of_the_recipe_is_documented_with_its_default() -> None:
     assert told == real
 
 
+def of_tasks() -> str:
+    """The pages of the tasks, one after the other."""
+    return "\n".join(page.read_text(encoding="utf-8") for page in sorted((DOCS / "tasks").glob("*.md")))
+
+
 def test_every_name_of_the_catalog_is_documented() -> None:
     for page, names in {
         "recipes.md": catalog.recipe_names(),
         "models.md": catalog.MODELS["pictures"],
         "data.md": catalog.DATASETS,
         "commands/export.md": catalog.FORMATS,
+        "README.md": catalog.TASKS,
     }.items():
-        text = (DOCS / page).read_text(encoding="utf-8")
+        text = (DOCS / page).read_text(encoding="utf-8") + (of_tasks() if page == "data.md" else "")
         assert not [name for name in names if not re.search(rf"(`|^## ){re.escape(name)}\b", text, re.MULTILINE)], page
 
 
-def test_the_arguments_of_the_networks_are_documented() -> None:
-    text = (DOCS / "models.md").read_text(encoding="utf-8")
-    for name in catalog.MODELS["pictures"]:
-        section = re.search(rf"^## {name}\b(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+@pytest.mark.parametrize("family", catalog.MODELS)
+def test_the_arguments_of_the_networks_are_documented(family: str) -> None:
+    pictures = family == "pictures"
+    text = (DOCS / "models.md").read_text(encoding="utf-8") if pictures else pages_of(family)
+    marks = "##" if pictures else "###"
+    for name in catalog.MODELS[family]:
+        section = re.search(rf"^{marks} {name}\b(.*?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL)
         assert section, name
-        arguments = [key for key in catalog.arguments(catalog.find("models.pictures", name)) if key != "layers"]
+        arguments = [key for key in catalog.arguments(catalog.find(f"models.{family}", name)) if key != "layers"]
         assert [key for key in arguments if f"| `{key}` |" not in section[1]] == [], name
+
+
+def pages_of(family: str) -> str:
+    """The pages of the tasks that train a family of networks."""
+    tasks = catalog.families()[family]
+    return "\n".join((DOCS / "tasks" / f"{task}.md").read_text(encoding="utf-8") for task in tasks)
 
 
 def test_the_public_names_are_documented() -> None:

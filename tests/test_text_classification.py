@@ -28,7 +28,7 @@ WORDS = {
     "sky": "rain cloud sun wind snow",
 }
 SMALL = (
-    "model.embedding=16", "model.hidden=16", "model.dropout=0.1", "optimizer.lr=0.02", "train.epochs=8",
+    "model.embedding=16", "model.hidden=16", "model.dropout=0.1", "optimizer.lr=0.02", "train.epochs=14",
     "train.batch_size=16", "log.tensorboard=false",
 )  # fmt: skip
 

@@ -89,6 +89,7 @@ def test_the_vocabulary_is_bounded() -> None:
     assert tokens.size(BPE) <= 300
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["words", "bpe", "characters"])
 def test_training_does_not_depend_on_process_or_threads(kind: str) -> None:
     program = (

@@ -178,6 +178,7 @@ def test_the_loss_is_a_sum_over_tokens() -> None:
     assert set(TASK.keep) <= {*outputs, *batch}
 
 
+@pytest.mark.slow
 def test_it_learns_a_small_language(run: Path) -> None:
     info = json.loads((run / "run.json").read_text())
     assert info["scores"]["test/bleu"] > 50
@@ -186,6 +187,7 @@ def test_it_learns_a_small_language(run: Path) -> None:
         assert part in page
 
 
+@pytest.mark.slow
 def test_a_saved_model_translates_as_it_did(run: Path) -> None:
     model = flambeau.load(run)
     source, target = made(1)[0]
@@ -197,6 +199,7 @@ def test_a_saved_model_translates_as_it_did(run: Path) -> None:
     assert len(words & set(target.rstrip(".").split())) >= len(words) // 2
 
 
+@pytest.mark.slow
 def test_commands(run: Path, call: Command, tmp_path: Path) -> None:
     told = call("predict", run, "the dog sees a cat.", "the dog sees Æ.")
     assert told.code == 0 and "characters that occur in no training sentence: Æ" in told.out + told.err
@@ -217,6 +220,7 @@ def test_commands(run: Path, call: Command, tmp_path: Path) -> None:
     assert "en to de" in shown.out and "->" in shown.out
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", [("model.name=transformer", *TRANSFORMER), ("model.name=seq2seq", *SEQ2SEQ)])
 def test_an_interrupted_run_goes_on_to_the_same_bits(settings: tuple[str, ...], tmp_path: Path) -> None:

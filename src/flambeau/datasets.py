@@ -48,7 +48,7 @@ def opened(recipe: Recipe, source: Any = None) -> Dataset:
 def task_of(source: Any) -> str:
     """The task that a source is for: that of the recipe of its name, else the first that a path looks right to."""
     if isinstance(source, str) and source in catalog.recipe_names():
-        return catalog.recipe(source).task
+        return str(catalog.recipe_tables(source).get("task", DEFAULT))
     if isinstance(source, str | os.PathLike) and not in_file(os.fspath(source)):
         path = Path(source).expanduser()
         if path.exists():

@@ -241,6 +241,7 @@ def test_commands_about_data_and_networks(name: str, base: Path, call: Command) 
     assert layers.code == 0 and layers.json["layers"] and layers.json["parameters"] > 0, layers.err
 
 
+@pytest.mark.slow
 @every_task
 def test_two_runs_are_compared(name: str, base: Path, call: Command) -> None:
     one, other = trained(name, base), killed_and_resumed(name, base, "step")

@@ -10,6 +10,7 @@ import torch
 
 from flambeau import catalog
 from flambeau.data.datasets.locate import Layout, roots, seen
+from flambeau.datasets import DEFAULT
 from flambeau.errors import FlambeauError
 from flambeau.task import Task
 
@@ -68,9 +69,10 @@ def _model(name: str, tasks: list[str]) -> dict[str, Any]:
 def tasks() -> list[dict[str, Any]]:
     """The tasks: ``name``, ``about``, ``data`` (what may be given), ``datasets``, ``models``, its ``recipe``."""
     recipes_of: dict[str, list[str]] = {}
-    for recipe in (catalog.recipe(name) for name in catalog.recipe_names()):
-        if recipe.data.source in catalog.names("datasets"):
-            recipes_of.setdefault(recipe.task, []).append(recipe.data.source)
+    for tables in map(catalog.recipe_tables, catalog.recipe_names()):
+        source = tables.get("data", {}).get("source")
+        if source in catalog.names("datasets"):
+            recipes_of.setdefault(tables.get("task", DEFAULT), []).append(source)
     return [
         {
             "name": name,
@@ -86,7 +88,9 @@ def tasks() -> list[dict[str, Any]]:
 
 def recipes() -> list[dict[str, Any]]:
     """The named recipes: ``name`` and ``about``."""
-    return [{"name": name, "about": catalog.recipe(name).description} for name in catalog.recipe_names()]
+    return [
+        {"name": name, "about": catalog.recipe_tables(name).get("description", "")} for name in catalog.recipe_names()
+    ]
 
 
 def _parameters(name: str, task: Task) -> int | None:

@@ -102,7 +102,7 @@ def _load(
     if recipe is not None and str(recipe).endswith(".toml"):
         return _read_file(Path(recipe)), str(recipe)
     if recipe is not None:
-        return {"name": str(recipe), **read_toml(catalog.recipe_text(str(recipe)), where=recipe)}, str(recipe)
+        return catalog.recipe_tables(str(recipe)), str(recipe)
     raw = default_recipe(source, task)
     return raw, raw.get("name")
 
@@ -124,6 +124,6 @@ def default_recipe(source: str | None, task: str | None) -> dict[str, Any]:
     Where no task is named, it is the one that the source looks like.
     """
     wanted = task or task_of(source)
-    if source is not None and source in catalog.recipe_names() and catalog.recipe(source).task == wanted:
-        return {"name": source, **read_toml(catalog.recipe_text(source), where=source)}
+    if source is not None and source in catalog.recipe_names() and task_of(source) == wanted:
+        return catalog.recipe_tables(source)
     return {**catalog.tables(catalog.task(wanted)), "task": wanted}

@@ -265,6 +265,7 @@ def _loop(
                 steps.close()  # in the middle of a validation the model may hold averaged weights
                 writer.save(state)
                 raise Interrupted(listening.caught, run.path, state.step)
+        writer.save(state)  # where further epochs would go on from
 
 
 def _segments(run: Run, epochs: int | None) -> list[Segment]:
