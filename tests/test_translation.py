@@ -221,7 +221,6 @@ def test_commands(run: Path, call: Command, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize("settings", [("model.name=transformer", *TRANSFORMER), ("model.name=seq2seq", *SEQ2SEQ)])
 def test_an_interrupted_run_goes_on_to_the_same_bits(settings: tuple[str, ...], tmp_path: Path) -> None:
     pairs = made(200)
