@@ -68,10 +68,10 @@ def mistakes(report: pictures.ClassificationReport, texts: Sequence[str]) -> Sec
         return Section("Mistakes", f"<p>Every text of the {report.split} split was classified right.</p>")
     rows = [
         [
-            shortened(texts[row], LONG),
             report.classes[int(predicted[row])],
             percent(float(confidence[row])),
             report.classes[int(report.labels[row])],
+            shortened(texts[row], LONG),
         ]
         for row in order.tolist()
     ]
@@ -79,7 +79,7 @@ def mistakes(report: pictures.ClassificationReport, texts: Sequence[str]) -> Sec
         f"The {len(order)} wrong predictions that the model was surest of, of {number(len(wrong))} in all. Wrong "
         "labels tend to show up here."
     )
-    return Section("Mistakes", table(["text", "taken for", "confidence", "is"], rows, numeric=(2,)), lead)
+    return Section("Mistakes", table(["taken for", "confidence", "is", "text"], rows, numeric=(1,)), lead)
 
 
 def by_length(report: pictures.ClassificationReport, tokens: Ragged) -> Section:
