@@ -30,8 +30,9 @@ def _dataset(name: str) -> dict[str, Any]:
     info, layout = getattr(module, "INFO", {}), getattr(module, "LAYOUT", None)
     found = info.get("source")
     if isinstance(layout, Layout):
-        place = seen(layout, roots())
-        found = None if place is None else str(place.absolute())
+        # Some files go by several names.
+        places = (seen(one, roots()) for one in getattr(module, "LAYOUTS", (layout,)))
+        found = next((str(place.absolute()) for place in places if place is not None), None)
     return {
         "name": name,
         "about": _about(module.__doc__),

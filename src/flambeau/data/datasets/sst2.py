@@ -28,6 +28,8 @@ LAYOUT = locate.Layout(
 RENAMED = locate.Layout("sst2", {f"sst2.{part}": sum_ for part, sum_ in zip(PARTS, SUMS, strict=True)}, FOLDERS)
 """The same files under another name that they go by."""
 
+LAYOUTS = (LAYOUT, RENAMED)
+
 URLS = {name: f"{textfiles.SENT_CONV}{name}" for name in LAYOUT.sums}
 
 CLASSES = {"0": "negative", "1": "positive"}
@@ -51,7 +53,7 @@ def load(root: Sequence[Path] = (), *, urls: Mapping[str, str] = URLS) -> Datase
     Raises:
         DataError: The files are damaged, or are nowhere and cannot be downloaded.
     """
-    content, source = textfiles.obtain([LAYOUT, RENAMED], root, textfiles.fetcher(LAYOUT, urls))
+    content, source = textfiles.obtain(LAYOUTS, root, textfiles.fetcher(LAYOUT, urls))
     splits = {
         split: textfiles.parted(textfiles.lines(raw, "utf-8"), " ", source)
         for split, raw in zip(("train", "val", "test"), content, strict=True)
