@@ -114,6 +114,7 @@ def main(folder: Path, config: str, moment: str, number: str, interval: str, seg
     """Trains, or resumes when there is something to resume."""
     torch.set_num_threads(1)
     checkpoint.INTERVAL_SECONDS = float(interval)
+    checkpoint.EPOCH_SECONDS = 0.0  # a checkpoint after every epoch, so that the moments can be counted
     disk = Stopping(int(number)) if moment == "rename" else files.Disk()
     observers = [watcher(moment, int(number))]
     with files.using(disk):
