@@ -233,10 +233,10 @@ class Recipe(Part):
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as TOML and JSON can hold it, without what is not set."""
-        kept = self.model_dump(mode="json")
+        kept, default = self.model_dump(mode="json"), type(self)().model_dump(mode="json")
         for table in OPTIONAL:
             # Tables that the task has no use for are not said; those that it uses are set, if only to their defaults.
-            if table not in self.model_fields_set and kept[table] == type(self)().model_dump(mode="json")[table]:
+            if table not in self.model_fields_set and kept[table] == default[table]:
                 del kept[table]
         cleaned: dict[str, Any] = _without_none(kept)
         return cleaned

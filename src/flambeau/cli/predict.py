@@ -71,12 +71,12 @@ def _predict(
 
     answered: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
-    there = [(name, raw) for name, raw in inputs if not _missing(raw)]
-    failed += [
-        {"path": name, "type": "DataError", "problem": "There is no such file."}
-        for name, raw in inputs
-        if _missing(raw)
-    ]
+    there: list[tuple[str, Any]] = []
+    for name, raw in inputs:
+        if isinstance(raw, Path) and not raw.exists():
+            failed.append({"path": name, "type": "DataError", "problem": "There is no such file."})
+        else:
+            there.append((name, raw))
     for start in range(0, len(there), BATCH):
         portion = there[start : start + BATCH]
         bad: dict[int, Any] = {}
@@ -90,10 +90,6 @@ def _predict(
         answered += [{"path": name, **row} for name, row in zip(readable, rows, strict=True)]
         failed += [{"path": portion[number][0], **_told(error)} for number, error in bad.items()]
     return answered, failed
-
-
-def _missing(raw: Any) -> bool:
-    return isinstance(raw, Path) and not raw.exists()
 
 
 def _told(error: FlambeauError) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +26,7 @@ from flambeau.report.elements import (
 )
 from flambeau.report.elements import figures as side_by_side
 from flambeau.report.page import Card, Section
+from flambeau.task import Outcome
 
 MISTAKES = 24
 SAMPLES = 40
@@ -67,6 +69,27 @@ class ClassificationReport:
     sample_labels: Tensor | None = None
     noun: str = "pictures"
     singular: str = "picture"
+
+
+def classification_of(outcome: Outcome, **more: Any) -> ClassificationReport:
+    """The report of what a classifier said of a split, whatever it classifies.
+
+    Args:
+        outcome: Its outputs are ``label``, ``logits`` and ``probabilities``; ``confusion`` is among its sums.
+        **more: What the task can show beyond them, such as pictures, and the nouns of its examples.
+    """
+    outputs = outcome.evaluation.outputs
+    return ClassificationReport(
+        classes=outcome.facts["classes"],
+        split=outcome.split,
+        labels=outputs["label"],
+        logits=outputs["logits"],
+        probabilities=outputs["probabilities"],
+        confusion=outcome.evaluation.sums["confusion"],
+        temperature=outcome.calibration.get("temperature", 1.0),
+        fitted_on="validation" if outcome.calibration else "",
+        **more,
+    )
 
 
 def classification_cards(report: ClassificationReport) -> list[Card]:

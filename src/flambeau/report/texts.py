@@ -38,22 +38,11 @@ def text_report(outcome: Outcome) -> tuple[list[Card], list[Section]]:
     Args:
         outcome: Its splits have the columns ``text``, ``tokens`` (Ragged) and ``label``.
     """
-    outputs, facts = outcome.evaluation.outputs, outcome.facts
-    made = pictures.ClassificationReport(
-        classes=facts["classes"],
-        split=outcome.split,
-        labels=outputs["label"],
-        logits=outputs["logits"],
-        probabilities=outputs["probabilities"],
-        confusion=outcome.evaluation.sums["confusion"],
-        temperature=outcome.calibration.get("temperature", 1.0),
-        fitted_on="validation" if outcome.calibration else "",
-        noun="texts",
-        singular="text",
-    )
+    facts = outcome.facts
+    made = pictures.classification_of(outcome, noun="texts", singular="text")
     cards, sections = pictures.classification_cards(made), pictures.classification_sections(made)
     scored, train = outcome.dataset.splits[outcome.split], outcome.dataset.splits["train"]
-    if len(outputs["label"]):
+    if len(made.labels):
         sections += [mistakes(made, texts_of(scored.columns)), by_length(made, scored.ragged("tokens"))]
     words = telling(train.ragged("tokens"), train.tensor("label"), facts["classes"], facts)
     return cards, [*sections, *([words] if words else []), samples(train, facts["classes"])]

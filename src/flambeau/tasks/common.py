@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
+from flambeau.columns import Columns
 from flambeau.engine.optim import Factory, optimizer
 from flambeau.recipe import Recipe
+
+
+def tensors(examples: Columns) -> dict[str, Tensor]:
+    """The columns that are tensors already, as they are: the whole of ``collate`` where all examples have one size."""
+    return {name: column for name, column in examples.items() if isinstance(column, Tensor)}
 
 
 def optimizer_of(recipe: Recipe) -> Factory:

@@ -23,7 +23,7 @@ from flambeau.models.gan import Features, Gan, classifier, generate, prepared
 from flambeau.recipe import Count, Part, Recipe
 from flambeau.task import Intake, Outcome, SampleRequest, Shown, Task, View
 from flambeau.tasks import image_classification as picture_task
-from flambeau.tasks.common import classless_checks, optimizer_checks, optimizer_of
+from flambeau.tasks.common import classless_checks, optimizer_checks, optimizer_of, tensors
 
 VALIDATED = 2000
 """Pictures that an automatic validation split has at most: enough for a distance, cheap after every epoch."""
@@ -456,7 +456,7 @@ TASK = Task(
     facts=facts,
     read=read,
     measure=measure,
-    collate=picture_task.collate,
+    collate=tensors,
     transform=transform,
     build=build,
     ready=ready,

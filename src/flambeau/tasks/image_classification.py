@@ -23,6 +23,7 @@ from flambeau.models.classifier import Classifier, check_fit
 from flambeau.recipe import Recipe
 from flambeau.task import Intake, Outcome, Shown, Task, View
 from flambeau.tasks import labels
+from flambeau.tasks.common import tensors
 
 DEFAULT_SIDE = 64
 """The side that pictures of different sizes are brought to when the recipe names none."""
@@ -95,11 +96,6 @@ def measure(split: Split, facts: Facts, recipe: Recipe) -> Facts:
     return {**known, "mean": mean, "std": [max(value, 1 / 255) for value in std]}
 
 
-def collate(examples: Columns) -> Batch:
-    """The columns as they are: pictures of one size need no padding."""
-    return {name: column for name, column in examples.items() if isinstance(column, Tensor)}
-
-
 def transform(recipe: Recipe, facts: Facts) -> Transform | None:
     """Mirror, shift and crop; a mirrored digit or letter would no longer be one, so ``auto`` asks the data."""
     mirror = facts["mirror"] if recipe.augment.mirror == "auto" else recipe.augment.mirror
@@ -131,23 +127,16 @@ def doubts(batch: Batch, facts: Facts) -> list[str | None]:
 def report(outcome: Outcome) -> tuple[list[Any], list[Any]]:
     """Headline numbers and sections: scores, confusion, classes, calibration, mistakes, samples."""
     from flambeau.report.pictures import (
-        ClassificationReport,
         classification_cards,
+        classification_of,
         classification_sections,
         spread_sample,
     )
 
-    outputs, train = outcome.evaluation.outputs, outcome.dataset.splits["train"]
+    train = outcome.dataset.splits["train"]
     chosen = spread_sample(train.tensor("label"))
-    made = ClassificationReport(
-        classes=outcome.facts["classes"],
-        split=outcome.split,
-        labels=outputs["label"],
-        logits=outputs["logits"],
-        probabilities=outputs["probabilities"],
-        confusion=outcome.evaluation.sums["confusion"],
-        temperature=outcome.calibration.get("temperature", 1.0),
-        fitted_on="validation" if outcome.calibration else "",
+    made = classification_of(
+        outcome,
         images=outcome.dataset.splits[outcome.split].tensor("image"),
         names=_names(outcome),
         samples=train.tensor("image")[chosen],
@@ -270,7 +259,7 @@ TASK = Task(
     facts=facts,
     read=read,
     measure=measure,
-    collate=collate,
+    collate=tensors,
     transform=transform,
     build=build,
     phases=lambda recipe, facts: labels.phases_of(recipe, facts, lambda model, batch: model(batch["image"])),

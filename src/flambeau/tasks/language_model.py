@@ -22,7 +22,7 @@ from flambeau.models.gpt import GPT
 from flambeau.models.sampling import LanguageModel, generate
 from flambeau.recipe import Count, Part, Recipe
 from flambeau.task import Intake, Outcome, SampleRequest, Shown, Task, View
-from flambeau.tasks.common import classless_checks, optimizer_checks, optimizer_of
+from flambeau.tasks.common import classless_checks, optimizer_checks, optimizer_of, tensors
 
 SPECIALS = ("<pad>", "<unk>", "<end>")
 END = 2
@@ -102,7 +102,7 @@ def arrange(split: Split, facts: Facts) -> Split:
 
 def collate(examples: Columns) -> Batch:
     """Windows as they are; the texts of a request as ``prompt``, int64 ``(N, T)``, with the ``length`` of each."""
-    batch = {name: column for name, column in examples.items() if isinstance(column, Tensor)}
+    batch = tensors(examples)
     asked = examples.get("tokens")
     if isinstance(asked, Ragged):
         batch |= {"prompt": asked.padded().long(), "length": asked.lengths}

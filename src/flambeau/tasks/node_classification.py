@@ -22,6 +22,7 @@ from flambeau.models.gcn import NodeClassifier
 from flambeau.recipe import Part, Recipe
 from flambeau.task import Baseline, Intake, Outcome, Shown, Task, View
 from flambeau.tasks import labels
+from flambeau.tasks.common import tensors
 
 BASELINE_STEPS = 200
 
@@ -143,11 +144,6 @@ def _counts(label: Tensor, classes: int) -> list[int]:
     return counts
 
 
-def collate(examples: Columns) -> Batch:
-    """The columns as they are."""
-    return {name: column for name, column in examples.items() if isinstance(column, Tensor)}
-
-
 def build(recipe: Recipe, facts: Facts, builder: Builder) -> nn.Module:
     """The named network in a model with room for the graph."""
     return NodeClassifier(builder(facts, **recipe.model.arguments()), facts)
@@ -220,21 +216,9 @@ def baseline(dataset: Dataset, facts: Facts, recipe: Recipe) -> Baseline:
 
 def report(outcome: Outcome) -> tuple[list[Any], list[Any]]:
     """Headline numbers and sections: scores, confusion, classes, calibration."""
-    from flambeau.report.pictures import ClassificationReport, classification_cards, classification_sections
+    from flambeau.report.pictures import classification_cards, classification_of, classification_sections
 
-    outputs = outcome.evaluation.outputs
-    made = ClassificationReport(
-        classes=outcome.facts["classes"],
-        split=outcome.split,
-        labels=outputs["label"],
-        logits=outputs["logits"],
-        probabilities=outputs["probabilities"],
-        confusion=outcome.evaluation.sums["confusion"],
-        temperature=outcome.calibration.get("temperature", 1.0),
-        fitted_on="validation" if outcome.calibration else "",
-        noun="nodes",
-        singular="node",
-    )
+    made = classification_of(outcome, noun="nodes", singular="node")
     return classification_cards(made), classification_sections(made)
 
 
@@ -285,7 +269,7 @@ TASK = Task(
     facts=facts,
     read=read,
     measure=measure,
-    collate=collate,
+    collate=tensors,
     transform=lambda recipe, facts: None,
     build=build,
     phases=phases,

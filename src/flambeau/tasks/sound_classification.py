@@ -24,6 +24,7 @@ from flambeau.models.spectrogram import LogMel, SoundClassifier, frames
 from flambeau.recipe import Part, Recipe
 from flambeau.task import Intake, Outcome, Shown, Task, View
 from flambeau.tasks import labels
+from flambeau.tasks.common import tensors
 
 LONGEST = 10.0
 """Seconds beyond which a length that the recipe leaves open does not grow."""
@@ -92,11 +93,6 @@ def read(raw: Columns, facts: Facts) -> dict[str, Column]:
 def measure(split: Split, facts: Facts, recipe: Recipe) -> Facts:
     """The facts with the number of recordings of each class."""
     return {**facts, "counts": torch.bincount(split.tensor("label"), minlength=len(facts["classes"])).tolist()}
-
-
-def collate(examples: Columns) -> Batch:
-    """The columns as they are: all recordings have one length by now."""
-    return {name: column for name, column in examples.items() if isinstance(column, Tensor)}
 
 
 def transform(recipe: Recipe, facts: Facts) -> Transform | None:
@@ -196,24 +192,17 @@ def pictures_of(sound: Tensor, facts: Facts) -> Tensor:
 def report(outcome: Outcome) -> tuple[list[Any], list[Any]]:
     """Headline numbers and sections: scores, confusion, classes, calibration, mistakes and samples as spectrograms."""
     from flambeau.report.pictures import (
-        ClassificationReport,
         classification_cards,
+        classification_of,
         classification_sections,
         spread_sample,
     )
 
-    outputs, train = outcome.evaluation.outputs, outcome.dataset.splits["train"]
+    train = outcome.dataset.splits["train"]
     scored = outcome.dataset.splits[outcome.split]
     chosen = spread_sample(train.tensor("label"))
-    made = ClassificationReport(
-        classes=outcome.facts["classes"],
-        split=outcome.split,
-        labels=outputs["label"],
-        logits=outputs["logits"],
-        probabilities=outputs["probabilities"],
-        confusion=outcome.evaluation.sums["confusion"],
-        temperature=outcome.calibration.get("temperature", 1.0),
-        fitted_on="validation" if outcome.calibration else "",
+    made = classification_of(
+        outcome,
         images=pictures_of(scored.tensor("sound"), outcome.facts),
         names=[str(name) for name in scored["name"]] if "name" in scored.columns else None,
         samples=pictures_of(train.tensor("sound")[chosen], outcome.facts),
@@ -295,7 +284,7 @@ TASK = Task(
     facts=facts,
     read=read,
     measure=measure,
-    collate=collate,
+    collate=tensors,
     transform=transform,
     build=build,
     ready=ready,

@@ -24,6 +24,7 @@ from flambeau.models.text_baseline import fit
 from flambeau.recipe import Part, Recipe
 from flambeau.task import Baseline, Intake, Outcome, Shown, Task, View
 from flambeau.tasks import labels
+from flambeau.tasks.common import tensors
 
 _WORDS = 11
 """The stream of draws that words are dropped by."""
@@ -103,11 +104,10 @@ def measure(split: Split, facts: Facts, recipe: Recipe) -> Facts:
 
 def collate(examples: Columns) -> Batch:
     """Tokens int32 ``(N, T)``, each row followed by zeros, and the columns that are tensors already."""
-    tensors: dict[str, Tensor] = {name: column for name, column in examples.items() if isinstance(column, Tensor)}
     tokens = examples["tokens"]
     if not isinstance(tokens, Ragged):
         raise TypeError("The tokens are not ragged; the texts have not been read yet.")
-    return {"tokens": tokens.padded(), **tensors}
+    return {"tokens": tokens.padded(), **tensors(examples)}
 
 
 def transform(recipe: Recipe, facts: Facts) -> Transform | None:

@@ -22,7 +22,7 @@ from flambeau.models.search import END, PAD, SPECIALS, START, UNKNOWN
 from flambeau.models.translator import Translator, check_translator
 from flambeau.recipe import NonNegative, Part, Recipe
 from flambeau.task import Breakdown, Intake, Outcome, Shown, Task, View
-from flambeau.tasks.common import classless_checks, optimizer_checks, optimizer_of
+from flambeau.tasks.common import classless_checks, optimizer_checks, optimizer_of, tensors
 
 BANDS = ((1, 6), (7, 9), (10, 12), (13, 16), (17, 24), (25, 10**6))
 """Lengths of a source, in words, that quality is broken down by."""
@@ -148,7 +148,7 @@ def lengths(split: Split) -> Tensor:
 
 def collate(examples: Columns) -> Batch:
     """Padded tokens, int64 ``(N, S)`` and ``(N, T)``, and padded references, uint8 ``(N, B)``."""
-    batch = {name: column for name, column in examples.items() if isinstance(column, Tensor)}
+    batch = tensors(examples)
     for name, column in examples.items():
         if isinstance(column, Ragged):
             batch[name] = column.padded() if name == "reference" else column.padded(PAD).long()

@@ -98,8 +98,7 @@ def validates_apart(job: Job) -> bool:
 
 def measure(job: Job, state: State, split: str) -> Evaluation:
     """Scores and kept outputs of a split."""
-    metrics = job.task.metrics(job.recipe, job.facts)
-    return evaluate(state.model, job.batches(split), job.task.predict, metrics, job.task.keep)
+    return evaluate(state.model, job.batches(split), job.task.predict, job.metrics(), job.task.keep)
 
 
 def _described(run: Run, job: Job, scores: Scores, calibration: dict[str, float]) -> Any:
@@ -116,7 +115,7 @@ def _tell(run: Run, job: Job, outcome: Outcome) -> None:
         else:
             files.write(run.path / item.name, item.png)
             job.teller.show(item)
-    job.teller.notes(warnings(run, job.task.metrics(job.recipe, job.facts)))
+    job.teller.notes(warnings(run, job.metrics()))
     folder = shlex.quote(str(run.path))
     trust = " --trust-code" if in_file(job.recipe.task) else ""
     kept = run.info["selected"]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from flambeau import catalog
 from flambeau.columns import Dataset
-from flambeau.core import Batch, Builder, Facts, State, Stream
+from flambeau.core import Batch, Builder, Facts, Metrics, State, Stream
 from flambeau.data.loader import batches, stream
 from flambeau.data.prepare import prepare
 from flambeau.datasets import opened
@@ -63,6 +63,10 @@ class Job:
     def batch_size(self) -> int:
         """Training examples in a batch."""
         return int(self.recipe.train.batch_size)
+
+    def metrics(self) -> Metrics:
+        """What the task is scored by."""
+        return self.task.metrics(self.recipe, self.facts)
 
     def stream(self) -> Stream:
         """The training batches."""

@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 def render_report(run: Run, job: Job, outcome: Outcome) -> str:
     """The report as one HTML text that needs nothing outside itself."""
     cards, of_task = job.task.view.report(outcome)
-    cards = [*cards, *_baseline_cards(job, outcome)]
-    info = run.info
-    metrics = job.task.metrics(job.recipe, job.facts)
+    info, metrics = run.info, job.metrics()
+    cards = [*cards, *_baseline_cards(metrics, outcome)]
     generic_before = [sections.curves(run.metrics(), [name for name, _ in metrics.columns])]
     generic_after = [
         sections.data(_data_facts(run, outcome, job.task.view.private)),
@@ -48,10 +47,10 @@ def _subtitle(run: Run, outcome: Outcome, noun: str) -> str:
     return f"{epochs} epoch{'s' if epochs != 1 else ''} of training; {kept}; scored once on {size:,} test {noun}."
 
 
-def _baseline_cards(job: Job, outcome: Outcome) -> list[Card]:
+def _baseline_cards(metrics: Metrics, outcome: Outcome) -> list[Card]:
     if outcome.baseline is None:
         return []
-    name = job.task.metrics(job.recipe, job.facts).select
+    name = metrics.select
     score = outcome.baseline.scores.get(name)
     return [] if score is None else [("baseline", number(score), f"{name} of {outcome.baseline.name}")]
 

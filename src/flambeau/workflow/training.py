@@ -213,7 +213,7 @@ def plan_of(job: Job, segments: list[Segment]) -> Plan:
     """What the loop is to carry out."""
     recipe, task = job.recipe, job.task
     stream = job.stream()
-    metrics = task.metrics(recipe, job.facts)
+    metrics = job.metrics()
 
     def validate(model: nn.Module) -> Generator[int, None, Scores]:
         evaluation = yield from evaluating(model, job.batches("val"), task.glance or task.predict, metrics)
@@ -341,7 +341,7 @@ def _info(job: Job, segments: list[Segment]) -> dict[str, Any]:
 
 def _scoring(job: Job) -> dict[str, Any]:
     """What states of the model are chosen by, and which scores are shown beside the loss."""
-    metrics = job.task.metrics(job.recipe, job.facts)
+    metrics = job.metrics()
     return {"select": metrics.select, "mode": metrics.mode, "shown": [name for name, _ in metrics.columns]}
 
 
