@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from flambeau.errors import ModelError
 from flambeau.models.search import PAD, START
-from flambeau.models.seq2seq import Reader, seq2seq
+from flambeau.models.seq2seq import seq2seq
 from flambeau.models.transformer import DecoderLayer, EncoderLayer, sinusoids, transformer
 from flambeau.models.translator import Translator, check_translator
 
@@ -128,25 +127,6 @@ def test_layers_are_those_of_pytorch() -> None:
     expected = twin(x, states, tgt_mask=causal, memory_key_padding_mask=~there)
     found, _ = decoder(x, None, decoder.across.keys_values(states), there[:, None, None])
     assert torch.allclose(found, expected, atol=1e-5)
-
-
-@torch.no_grad()
-def test_the_reader_is_a_packed_bidirectional_gru() -> None:
-    torch.manual_seed(0)
-    reader = Reader(7, 5, 2, 0.0).eval()
-    gru = nn.GRU(7, 5, 2, batch_first=True, bidirectional=True)
-    for layer in range(2):
-        for ours, suffix in ((reader.forwards[layer], ""), (reader.backwards[layer], "_reverse")):
-            for name, value in ours.named_parameters():
-                getattr(gru, name.replace("_l0", f"_l{layer}{suffix}")).copy_(value)
-    x, lengths = torch.randn(4, 6, 7), torch.tensor([6, 1, 4, 2])
-    states, summary = reader(x, lengths)
-    packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-    out, last = gru(packed)
-    expected, _ = pad_packed_sequence(out, batch_first=True)
-    there = torch.arange(6) < lengths[:, None]
-    assert torch.allclose(states[there], expected[there], atol=1e-6)
-    assert torch.allclose(summary, torch.cat([last[-2], last[-1]], 1), atol=1e-6)
 
 
 def test_positions() -> None:

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from flambeau.core import Facts
 from flambeau.errors import ModelError
+from flambeau.models.recurrent import Reader
 from flambeau.models.search import PAD, Memory, State
 
 
@@ -76,7 +77,7 @@ class Seq2Seq(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, embedding, padding_idx=PAD)
         nn.init.normal_(self.embedding.weight, std=embedding**-0.5)
-        self.encoder = Reader(embedding, hidden, layers, dropout)
+        self.encoder = Reader("gru", embedding, hidden, layers, dropout)
         self.start = nn.Linear(2 * hidden, layers * hidden)
         between = dropout if layers > 1 else 0.0
         self.decoder = nn.GRU(embedding, hidden, layers, batch_first=True, dropout=between)
@@ -107,6 +108,7 @@ class Seq2Seq(nn.Module):
         lengths = (source != PAD).sum(1)
         states, summary = self.encoder(self._embed(source), lengths)
         first = torch.tanh(self.start(summary)).view(len(source), self.layers, -1)
+        states = self.dropout(states)
         return {"states": states, "keys": self.key(states), "mask": source != PAD}, {"hidden": first}
 
     def step(self, tokens: Tensor, memory: Memory, state: State) -> tuple[Tensor, State]:
@@ -137,43 +139,6 @@ class Seq2Seq(nn.Module):
         context = weights @ memory["states"]
         features: Tensor = self.dropout(torch.tanh(self.combine(torch.cat([states, context], 2))))
         return features, weights
-
-
-class Reader(nn.Module):
-    """GRUs in both directions over rows of different lengths.
-
-    The backward one reads each row from its own last token, by turning the rows around within their lengths; padding
-    comes after everything and changes nothing. That is what packed sequences do, without their bookkeeping.
-    """
-
-    def __init__(self, inputs: int, hidden: int, layers: int, dropout: float) -> None:
-        super().__init__()
-        sizes = [inputs] + [2 * hidden] * (layers - 1)
-        self.forwards = nn.ModuleList([nn.GRU(size, hidden, batch_first=True) for size in sizes])
-        self.backwards = nn.ModuleList([nn.GRU(size, hidden, batch_first=True) for size in sizes])
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """States ``(N, S, 2H)`` of inputs ``(N, S, E)``, and the last of each direction, ``(N, 2H)``."""
-        places = torch.arange(x.shape[1], device=x.device)
-        turned = torch.where(places < lengths[:, None], lengths[:, None] - 1 - places, places)
-        last = (lengths - 1).clamp(min=0)[:, None, None]
-        summary = x
-        for number, (ahead, back) in enumerate(zip(self.forwards, self.backwards, strict=True)):
-            x = self.dropout(x) if number else x
-            there, _ = ahead(x)
-            reverse, _ = back(_turn(x, turned))
-            summary = torch.cat([_at(there, last), _at(reverse, last)], 1)
-            x = torch.cat([there, _turn(reverse, turned)], 2)
-        return self.dropout(x), summary
-
-
-def _turn(x: Tensor, places: Tensor) -> Tensor:
-    return x.gather(1, places.unsqueeze(2).expand_as(x))
-
-
-def _at(x: Tensor, place: Tensor) -> Tensor:
-    return x.gather(1, place.expand(-1, 1, x.shape[2])).squeeze(1)
 
 
 def _layers_first(state: State) -> Tensor:

@@ -11,15 +11,13 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from flambeau.core import Facts
 from flambeau.errors import ModelError
+from flambeau.models.recurrent import Reader
 from flambeau.models.transformer import EncoderLayer, sinusoids
 
 POOLING = ("max", "mean", "both", "last")
-
-CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
 
 def rnn(
@@ -206,10 +204,7 @@ class Recurrent(nn.Module):
         self.pooling = pooling
         self.embedding = _embedding(facts, embedding)
         self.embedding_dropout = nn.Dropout(embedding_dropout)
-        between = dropout if layers > 1 else 0.0
-        self.recurrent = CELLS[cell](
-            embedding, hidden, layers, batch_first=True, bidirectional=bidirectional, dropout=between
-        )
+        self.recurrent = Reader(cell, embedding, hidden, layers, dropout, bidirectional)
         self.dropout = nn.Dropout(dropout)
         features = hidden * (2 if bidirectional else 1) * (2 if pooling == "both" else 1)
         self.head = nn.Linear(features, len(facts["classes"]))
@@ -219,16 +214,8 @@ class Recurrent(nn.Module):
         # A row without tokens counts as one padding token: there must be a state to pool.
         lengths = (tokens != 0).sum(1).clamp(min=1)
         embedded = self.embedding_dropout(self.embedding(tokens))
-        # Packed, so that the backward direction begins at a row's own end.
-        packed = pack_padded_sequence(embedded, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        states, last = self.recurrent(packed)
-        if self.pooling == "last":
-            top = last[0] if isinstance(last, tuple) else last
-            directions = 2 if self.recurrent.bidirectional else 1
-            pooled = top[-directions:].transpose(0, 1).flatten(1)
-        else:
-            unpacked, _ = pad_packed_sequence(states, batch_first=True, total_length=tokens.shape[1])
-            pooled = pool(unpacked, lengths, self.pooling)
+        states, last = self.recurrent(embedded, lengths)
+        pooled = last if self.pooling == "last" else pool(states, lengths, self.pooling)
         logits: Tensor = self.head(self.dropout(pooled))
         return logits
 
