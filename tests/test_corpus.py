@@ -132,15 +132,31 @@ def test_texts_of_python() -> None:
             corpus.of_python(wrong, None, None)
 
 
-def test_parts_are_stretches_of_the_text_in_its_order() -> None:
-    whole = [f"document {number} " * 30 for number in range(7)]
-    made = corpus.divide(corpus.of_python(whole, None, None), Data(test=0.1))
-    parts = {name: "".join(texts(made, name)) for name in ("train", "val", "test")}
-    assert "".join(parts.values()) == "".join(whole)
-    total = len("".join(whole))
-    assert len(parts["train"] + parts["val"]) == int(0.9 * total)
-    assert len(parts["train"]) == int(0.95 * int(0.9 * total))
+def test_the_test_part_is_the_end_of_the_text_and_validation_comes_from_all_over_the_rest() -> None:
+    lines = [f"line {number}\n" for number in range(50_000)]
+    whole = "".join(lines)
+    given = [whole[: whole.index("line 30000")], whole[whole.index("line 30000") :]]
+    made = corpus.divide(corpus.of_python(given, None, None), Data(test=0.1))
+    train, val, test = (texts(made, name) for name in ("train", "val", "test"))
+    assert test == [whole[int(0.9 * len(whole)) :]]
+    assert (len(train), len(val)) == (2, 2)
+    assert sum(map(len, train + val + test)) == len(whole)
+    taken = "".join(val).splitlines(keepends=True)
+    assert set(taken) == set(lines) - set("".join(train + test).splitlines(keepends=True))
+    assert sum(map(len, val)) == pytest.approx(0.05 * 0.9 * len(whole), rel=0.01)
+    # Ten stretches, one in the middle of every tenth.
+    numbers = [int(line.split()[1]) for line in taken]
+    begins = [number for before, number in zip([-2, *numbers], numbers, strict=False) if number != before + 1]
+    assert [number / 45_000 for number in begins] == pytest.approx([0.05 + n / 10 for n in range(10)], abs=0.02)
     assert made.info["validation"] == "train"
+
+
+@pytest.mark.parametrize("size", [1, 9, 40, 700])
+def test_validation_is_cut_out_of_documents_of_any_size(size: int) -> None:
+    whole = [chr(0x4E00 + number) * size for number in range(9_000 // size)]
+    rest, stretches = corpus.cut_out(whole, 0.3)
+    assert sorted("".join(rest + stretches)) == sorted("".join(whole))
+    assert sum(map(len, stretches)) == pytest.approx(0.3 * sum(map(len, whole)), abs=2)
 
 
 def test_validation_follows_the_recipe() -> None:

@@ -1,7 +1,8 @@
 """Running text: a file, a folder of files, or texts of Python; one row a document, cut into parts where the text runs.
 
 A test part that is drawn sentence by sentence would sit between sentences that were trained on. So the parts are
-stretches: the last tenth (``data.test``) of all text is for the test, the end of what comes before it for validation.
+stretches: the last tenth (``data.test``) of all text is for the test, and ten stretches spread over the rest are for
+validation. A single one would have the words of one chapter or play, which training would then never see.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +32,15 @@ PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "d
 VALIDATION = 0.05
 MOST_VALIDATION = 500_000
 """An automatic validation part has a twentieth of the training text, and no more than so many characters."""
+
+STRETCHES = 10
+"""Validation text is cut out in so many places..."""
+
+SHORTEST = 2_000
+"""...or in fewer, so that a stretch has at least so many characters."""
+
+LINE = 400
+"""A stretch begins and ends with a line, where a line ends within so many characters."""
 
 PIECE = 1 << 16
 """Characters after which a text is cut for the tokeniser, at the end of a line where there is one."""
@@ -163,9 +174,9 @@ def _validate(splits: dict[str, list[str]], data: Data, dataset: Dataset, notes:
         return "source"
     length = _count(splits["train"])
     fraction = min(VALIDATION, MOST_VALIDATION / max(1, length)) if wish == "auto" else float(wish)
-    splits["train"], splits["val"] = cut(splits["train"], fraction, dataset.name)
+    splits["train"], splits["val"] = cut_out(splits["train"], fraction, dataset.name)
     notes.append(
-        f"Validation uses the last {_count(splits['val']):,} characters before that; "
+        f"Validation uses {_count(splits['val']):,} characters in stretches spread over the text before that; "
         f"{_count(splits['train']):,} are left for training."
     )
     return "train"
@@ -184,11 +195,7 @@ def cut(texts: Sequence[str], fraction: float, name: str = "text") -> tuple[list
     total = _count(texts)
     place = int(total * (1 - fraction))
     if not 0 < place < total:
-        raise DataError(
-            f"The text of {total:,} characters is too short to have a part of {fraction:.1%} set aside.",
-            where=name,
-            remedy="Give more text, or separate files train.txt, valid.txt and test.txt.",
-        )
+        raise _too_short(total, fraction, name)
     before: list[str] = []
     after: list[str] = []
     for text in texts:
@@ -201,6 +208,53 @@ def cut(texts: Sequence[str], fraction: float, name: str = "text") -> tuple[list
             after.append(text[place:])
         place -= len(text)
     return before, after
+
+
+def cut_out(texts: Sequence[str], fraction: float, name: str = "text") -> tuple[list[str], list[str]]:
+    """Documents without stretches that lie evenly in them, and these stretches: this fraction of all characters.
+
+    What is left of a document stays one document, and so do the stretches that are taken out of it.
+
+    Raises:
+        DataError: One of the two would be empty.
+
+    Example:
+        >>> cut_out(["one\\ntwo\\nthree\\n", "four\\n"], 0.3)
+        (['one\\nthree\\n', 'four\\n'], ['two\\n'])
+    """
+    total = _count(texts)
+    count = min(STRETCHES, max(1, int(total * fraction) // SHORTEST))
+    step, half = total / count, total * fraction / count / 2
+    # Stretches begin and end at these places in turn.
+    edges = [int(step * (number + 0.5) + side * half) for number in range(count) for side in (-1, 1)]
+    rest: list[str] = []
+    stretches: list[str] = []
+    start = 0
+    for text in texts:
+        within = [0, *(_line_end(text, edge - start) for edge in edges if 0 < edge - start < len(text)), len(text)]
+        parts = [text[first:last] for first, last in pairwise(within)]
+        inside = sum(edge <= start for edge in edges) % 2
+        rest.append("".join(parts[inside::2]))
+        stretches.append("".join(parts[1 - inside :: 2]))
+        start += len(text)
+    rest, stretches = list(filter(None, rest)), list(filter(None, stretches))
+    if not (rest and stretches):
+        raise _too_short(total, fraction, name)
+    return rest, stretches
+
+
+def _line_end(text: str, place: int) -> int:
+    """The end of the line that a place is in, where it is near."""
+    found = text.find("\n", place, place + LINE)
+    return place if found < 0 else found + 1
+
+
+def _too_short(total: int, fraction: float, name: str) -> DataError:
+    return DataError(
+        f"The text of {total:,} characters is too short to have a part of {fraction:.1%} set aside.",
+        where=name,
+        remedy="Give more text, or separate files train.txt, valid.txt and test.txt.",
+    )
 
 
 def pieces(text: str, limit: int = PIECE) -> Iterator[str]:
