@@ -26,15 +26,18 @@ FACTS = {"vocabulary": 37, "context": 24}
 def network(kind: str, **arguments: Any) -> nn.Module:
     torch.manual_seed(0)
     small = {"layers": 2, "width": 32, "dropout": 0.0, **arguments}
-    made = lstm(FACTS, **small) if kind == "lstm" else gpt(FACTS, heads=4, positions=kind, **small)
-    return made.eval()
+    if kind == "lstm":
+        return lstm(FACTS, **small).eval()
+    if kind == "ngrams":
+        small |= {"ngrams": 3, "buckets": 100, "positions": "rotary"}
+    return gpt(FACTS, heads=4, **{"positions": kind, **small}).eval()
 
 
 def some_tokens(n: int = 3, length: int = 20) -> Tensor:
     return torch.randint(37, (n, length), generator=torch.Generator().manual_seed(1))
 
 
-KINDS = ("learned", "rotary", "lstm")
+KINDS = ("learned", "rotary", "ngrams", "lstm")
 
 
 @pytest.mark.parametrize("kind", KINDS)

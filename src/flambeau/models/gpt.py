@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +11,26 @@ from torch.nn import functional as F
 
 from flambeau.core import Facts
 from flambeau.errors import ModelError
+from flambeau.models.ngrams import Ngrams
 
-Cache = list[tuple[Tensor, Tensor]]
-"""For each layer the keys and the values of the tokens read so far, both ``(N, heads, T, width // heads)``."""
+Seen = tuple[Tensor, Tensor]
+"""Keys and values of a layer, of the tokens read so far, both ``(N, heads, T, width // heads)``."""
+
+
+Turn = tuple[Tensor, Tensor]
+"""Cosine and sine of the angles of so many places, both ``(T, width // heads // 2)``."""
+
+
+class Cache(NamedTuple):
+    """What reading on takes.
+
+    Attributes:
+        recent: The last tokens that were read, as many as the n-grams reach back, ``(N, R)``.
+        layers: Keys and values of every layer.
+    """
+
+    recent: Tensor
+    layers: list[Seen]
 
 
 def gpt(
@@ -23,6 +41,8 @@ def gpt(
     heads: int = 6,
     dropout: float = 0.1,
     positions: str = "rotary",
+    ngrams: int = 1,
+    buckets: int = 4096,
 ) -> nn.Module:
     """A causal Transformer as in GPT-2: norms before each part, the token table used again for the logits.
 
@@ -38,6 +58,9 @@ def gpt(
             Attention weights are not dropped: with that the fast kernels cannot be used.
         positions: ``learned`` adds a vector for each place, as GPT-2 does; ``rotary`` turns queries and keys by an
             angle that grows with the place (Su et al., arXiv 2104.09864) and learns faster from little text.
+        ngrams: What is read in at a place: 1 is the token alone, 3 the token, the pair and the triple that end there.
+            With little text, or little time, the network gets much further with 3.
+        buckets: Vectors for the n-grams of each length, which are found by hashing.
 
     Returns:
         A network from tokens ``(N, T)``, int32 or int64, ``T`` at most ``context``, to float32 logits
@@ -51,8 +74,9 @@ def gpt(
         >>> network(torch.zeros(3, 10, dtype=torch.int64)).shape
         torch.Size([3, 10, 65])
     """
-    _check(layers, width, heads, dropout, positions)
-    return GPT(facts["vocabulary"], facts["context"], layers, width, heads, dropout, positions)
+    _check(layers, width, heads, dropout, positions, ngrams, buckets)
+    sizes = (facts["vocabulary"], facts["context"], layers, width, heads)
+    return GPT(*sizes, dropout, positions, ngrams=Ngrams(ngrams, buckets, width) if ngrams > 1 else None)
 
 
 class GPT(nn.Module):
@@ -67,6 +91,7 @@ class GPT(nn.Module):
         dropout: A probability.
         positions: ``learned`` or ``rotary``.
         epsilon: Is added to the variance in the norms.
+        ngrams: Adds vectors of n-grams to those of tokens.
 
     Attributes:
         context: The most tokens read at once.
@@ -86,11 +111,13 @@ class GPT(nn.Module):
         dropout: float = 0.0,
         positions: str = "learned",
         epsilon: float = 1e-5,
+        ngrams: Ngrams | None = None,
     ) -> None:
         super().__init__()
         self.context = context
         self.source: str | None = None
         self.tokens = nn.Embedding(vocabulary, width)
+        self.ngrams = ngrams
         self.places = nn.Embedding(context, width) if positions == "learned" else None
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList([Block(width, heads, dropout, epsilon) for _ in range(layers)])
@@ -113,7 +140,7 @@ class GPT(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits ``(N, T, vocabulary)`` of the token after each of ``(N, T)``."""
-        return self._run(tokens, None, [])
+        return self.extend(tokens)[0]
 
     def extend(self, tokens: Tensor, cache: Cache | None = None) -> tuple[Tensor, Cache]:
         """Logits for further tokens, and the cache with them added; no more than ``context`` tokens in all.
@@ -122,25 +149,26 @@ class GPT(nn.Module):
             tokens: ``(N, T)``, those that come after what the cache has read.
             cache: As an earlier call returned it, or None at the start.
         """
-        grown: Cache = []
-        logits = self._run(tokens, cache, grown)
-        return logits, grown
+        first = cache.layers[0][0].shape[2] if cache else 0
+        hidden, turn = self._embed(tokens, first, cache.recent if cache else None)
+        layers: list[Seen] = []
+        for number, block in enumerate(self.blocks):
+            hidden, seen = block(hidden, turn, cache.layers[number] if cache else None)
+            layers.append(seen)
+        known = torch.cat([cache.recent, tokens], 1) if cache else tokens
+        recent = known[:, max(0, known.shape[1] - (self.ngrams.reach if self.ngrams else 0)) :]
+        return F.linear(self.norm(hidden), self.tokens.weight), Cache(recent, layers)
 
-    def _run(self, tokens: Tensor, cache: Cache | None, grown: Cache) -> Tensor:
-        first = cache[0][0].shape[2] if cache else 0
+    def _embed(self, tokens: Tensor, first: int, recent: Tensor | None) -> tuple[Tensor, Turn | None]:
+        """Tokens from a place on as vectors, ``(N, T, width)``, and where places are turned, their turns."""
         last = first + tokens.shape[1]
         _check_length(last, self.context)
         hidden = self.tokens(tokens)
-        turn = None
-        if self.places is None:
-            turn = (self.cosine[first:last], self.sine[first:last])
-        else:
-            hidden = hidden + self.places.weight[first:last]
-        hidden = self.dropout(hidden)
-        for number, block in enumerate(self.blocks):
-            hidden, seen = block(hidden, turn, cache[number] if cache else None)
-            grown.append(seen)
-        return F.linear(self.norm(hidden), self.tokens.weight)
+        if self.ngrams is not None:
+            hidden = hidden + self.ngrams(tokens, recent)
+        if self.places is not None:
+            return self.dropout(hidden + self.places.weight[first:last]), None
+        return self.dropout(hidden), (self.cosine[first:last], self.sine[first:last])
 
 
 class Block(nn.Module):
@@ -155,9 +183,7 @@ class Block(nn.Module):
         self.down = nn.Linear(4 * width, width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(
-        self, hidden: Tensor, turn: tuple[Tensor, Tensor] | None, cache: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def forward(self, hidden: Tensor, turn: Turn | None, cache: Seen | None) -> tuple[Tensor, Seen]:
         attended, seen = self.attention(self.before_attention(hidden), turn, cache)
         hidden = hidden + self.dropout(attended)
         inner = F.gelu(self.up(self.before_feed(hidden)), approximate="tanh")
@@ -173,9 +199,7 @@ class Attention(nn.Module):
         self.into = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(
-        self, hidden: Tensor, turn: tuple[Tensor, Tensor] | None, cache: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def forward(self, hidden: Tensor, turn: Turn | None, cache: Seen | None) -> tuple[Tensor, Seen]:
         n, length, width = hidden.shape
         split = self.into(hidden).view(n, length, 3, self.heads, width // self.heads)
         query, key, value = split.permute(2, 0, 3, 1, 4).unbind(0)
@@ -231,8 +255,9 @@ def _check_length(length: int, context: int) -> None:
         )
 
 
-def _check(layers: int, width: int, heads: int, dropout: float, positions: str) -> None:
-    for name, value in (("layers", layers), ("width", width), ("heads", heads)):
+def _check(layers: int, width: int, heads: int, dropout: float, positions: str, ngrams: int, buckets: int) -> None:
+    counts = {"layers": layers, "width": width, "heads": heads, "ngrams": ngrams, "buckets": buckets}
+    for name, value in counts.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ModelError(
                 f"{name} must be at least 1.", where=f"model.{name}", expected="a whole number", received=repr(value)
