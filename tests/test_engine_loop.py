@@ -41,13 +41,15 @@ def plan(**changes: Any) -> Plan:
     return replace(Plan(stream(BATCHES), 2, PLAIN, accuracy(), validate, log_every=4), **changes)
 
 
-def scripted(scores: list[float]) -> Any:
+def scripted(scores: list[float], losses: list[float] | None = None) -> Any:
     """A validation whose scores are given in advance."""
-    left = iter(scores)
+    left = iter([{"accuracy": score} for score in scores])
+    if losses is not None:
+        left = iter([{"accuracy": score, "loss": loss} for score, loss in zip(scores, losses, strict=True)])
 
     def validate(model: nn.Module) -> Generator[int, None, Scores]:
         yield 1
-        return {"accuracy": next(left)}
+        return next(left)
 
     return validate
 
@@ -132,6 +134,14 @@ def test_patience_runs_out_after_so_many_validations_without_improvement() -> No
     assert [record.best for record in epochs] == [True, True, False, False]
     assert (state.best, state.best_step, state.stale) == (0.6, 20, 2)
     assert not list(train(state, plan(epochs=9, validate=scripted([1.0]), patience=2)))
+
+
+def test_between_equal_scores_the_loss_decides() -> None:
+    state = state_of(network(), classification())
+    validate = scripted([1.0, 1.0, 1.0, 1.0, 0.9], [0.5, 0.3, 0.4, math.nan, 0.1])
+    epochs = [r for r in train(state, plan(epochs=5, validate=validate)) if r.kind == "epoch"]
+    assert [record.best for record in epochs] == [True, True, False, False, False]
+    assert (state.best, state.best_loss, state.best_step, state.stale) == (1.0, 0.3, 20, 3)
 
 
 def test_a_score_that_is_not_a_number_is_never_the_best() -> None:

@@ -153,7 +153,9 @@ class State:
         batch: The batch within it that comes next.
         meters: Sums that logged means are made of: numbers on the CPU, scalars on the device elsewhere, so that
             only logging waits for the device.
-        best: The best selection score so far, and the step it was reached at.
+        best: The best selection score so far.
+        best_loss: The validation loss that came with it, which decides between equal scores.
+        best_step: The step it was reached at.
         stale: Validations since then.
         scores: The scores of the last validation.
     """
@@ -167,6 +169,7 @@ class State:
     batch: int = 0
     meters: dict[str, float | Tensor] = field(default_factory=dict)
     best: float | None = None
+    best_loss: float | None = None
     best_step: int | None = None
     stale: int = 0
     scores: Scores = field(default_factory=dict)

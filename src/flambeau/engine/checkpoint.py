@@ -123,6 +123,7 @@ def pack(state: State, notes: Mapping[str, Any]) -> dict[str, bytes]:
         "batch": state.batch,
         "meters": {name: float(value) for name, value in state.meters.items()},
         "best": state.best,
+        "best_loss": state.best_loss,
         "best_step": state.best_step,
         "stale": state.stale,
         "scores": encode(state.scores, {}, "scores"),
@@ -154,7 +155,7 @@ def unpack(contents: Mapping[str, bytes], state: State) -> dict[str, Any]:
             like = state.model.state_dict()
             ema = {name: value.to(like[name].device) for name, value in ema.items()}
         state.ema = ema
-        for field in ("step", "epoch", "batch", "meters", "best", "best_step", "stale"):
+        for field in ("step", "epoch", "batch", "meters", "best", "best_loss", "best_step", "stale"):
             setattr(state, field, document[field])
         state.scores = decode(document["scores"], {})
         _set_generators(document["generators"], tensors)

@@ -84,6 +84,14 @@ def log_due(batch: int, plan: Plan) -> bool:
     return batch % plan.log_every == (0 if plan.log_first else plan.log_every - 1)
 
 
+def _is_best(state: State, metrics: Metrics, scores: Scores) -> bool:
+    """Whether a validation beats all before it. Between equal scores, which small data often has, the loss decides."""
+    score, loss = scores[metrics.select], scores.get("loss")
+    if score == state.best and loss is not None and state.best_loss is not None:
+        return loss < state.best_loss
+    return metrics.better(score, state.best)
+
+
 def _end_epoch(state: State, plan: Plan) -> Generator[Record, None, None]:
     """Validates, notes the best, and moves on to the next epoch."""
     scores: Scores = {}
@@ -101,9 +109,10 @@ def _end_epoch(state: State, plan: Plan) -> Generator[Record, None, None]:
     values = {"train/loss": _number(state.meters, "epoch/loss") / batches}
     values |= {f"val/{name}": score for name, score in scores.items()}
     _require_finite(values["train/loss"], state)
-    best = bool(scores) and plan.metrics.better(scores[plan.metrics.select], state.best)
+    best = bool(scores) and _is_best(state, plan.metrics, scores)
     if best:
-        state.best, state.best_step, state.stale = scores[plan.metrics.select], state.step, 0
+        state.best, state.best_loss = scores[plan.metrics.select], scores.get("loss")
+        state.best_step, state.stale = state.step, 0
     elif scores:
         state.stale += 1
     state.scores = scores
