@@ -14,7 +14,7 @@ endif
 PYTHON ?= $(SYSTEM_PYTHON)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 PYTEST := $(BIN)/python -m pytest
-# Two test processes with two threads each wait for one another; the slow tests use all threads, one test at a time.
+# Two test processes with two threads each would wait for one another.
 ONE_THREAD := OMP_NUM_THREADS=1
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
@@ -34,7 +34,7 @@ test: .venv/.installed-dev ## Run the fast tests.
 	$(ONE_THREAD) $(PYTEST) -m "not slow" -n 2 $(ARGS)
 
 test-slow: .venv/.installed-dev ## Run the slow tests: killed runs, tutorials in full.
-	$(PYTEST) -m slow $(ARGS)
+	$(ONE_THREAD) $(PYTEST) -m slow -n 2 $(ARGS)
 
 kill: .venv/.installed-dev ## Kill a training process 200 times and compare what resumes (N=... for another number).
 	$(BIN)/python scripts/kill_many.py $(or $(N),200)

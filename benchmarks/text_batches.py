@@ -84,17 +84,20 @@ def made_up(task: str, folder: Path) -> Path:
     """A table of texts of the usual lengths: 19 +- 9 words as in SST-2, 12 +- 4 as in Multi30k."""
     chance = random.Random(0)
     mean, spread = (19, 9.3) if task == "text-classification" else (12, 3.9)
-    words = [f"w{number}" for number in range(8000)]
+    syllables = [first + vowel for first in "bdfghklmnprstvwz" for vowel in "aeiou"]
+    words = ["".join(chance.choices(syllables, k=chance.randint(1, 3))) for _ in range(8000)]
     weights = [1 / (number + 3) for number in range(len(words))]
 
-    def text() -> str:
-        return " ".join(chance.choices(words, weights, k=max(3, round(chance.gauss(mean, spread)))))
+    def text(length: float) -> str:
+        return " ".join(chance.choices(words, weights, k=max(3, round(length))))
 
     if task == "text-classification":
-        lines = ["text,label", *(f"{text()} {n},{'ab'[n % 2]}" for n in range(9000))]
+        lines = ["text,label", *(f"{text(chance.gauss(mean, spread))},{'ab'[n % 2]}" for n in range(9000))]
         path = folder / "texts.csv"
     else:
-        lines = ["source\ttarget", *(f"{text()} {n}\t{text()}" for n in range(9000))]
+        # A translation is about as long as its source.
+        lengths = [chance.gauss(mean, spread) for _ in range(9000)]
+        lines = ["source\ttarget", *(f"{text(n)}\t{text(n + chance.gauss(0, 1.5))}" for n in lengths)]
         path = folder / "pairs.tsv"
     path.write_text("\n".join(lines), encoding="utf-8")
     return path

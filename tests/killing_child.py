@@ -1,9 +1,10 @@
 """A training process to be killed: trains or resumes, and at a stated moment says so and waits for its end.
 
-Run as ``python killing_child.py RUN CONFIG MOMENT NUMBER INTERVAL [SEGMENT]``; the run is resumed when its folder holds
-one. The moments: ``step`` (after that many updates), ``validate`` (after the first batch of that validation, from 1),
-``rename`` (before the rename of that checkpoint of this process, from 1), ``slowly`` (waits a little at every record),
-``never``. INTERVAL is the time between two checkpoints in seconds.
+Run as ``python killing_child.py RUN CONFIG MOMENT NUMBER INTERVAL [SEGMENT]``; the run is resumed when its folder
+holds one. CONFIG is a name in ``CONFIGS``, or ``TASK@SOURCE``: a task as the contract tests try it. The moments:
+``step`` (after that many updates), ``validate`` (after the first batch of that validation, from 1), ``rename`` (before
+the rename of that checkpoint of this process, from 1), ``slowly`` (waits a little at every record), ``never``. INTERVAL
+is the time between two checkpoints in seconds.
 """
 
 from __future__ import annotations
@@ -71,6 +72,17 @@ class Net(nn.Module):
         return logits
 
 
+def asked_for(config: str) -> dict[str, Any]:
+    """What ``flambeau.train`` is given."""
+    if config in CONFIGS:
+        return {"recipe": CONFIGS[config]}
+    task, _, source = config.partition("@")
+    sys.path.insert(0, str(HERE.parent / "contracts"))
+    from small_data import case
+
+    return {"source": source, "task": task, "settings": case(task).all_settings(), "device": "cpu"}
+
+
 def wait_for_the_end() -> None:
     """Tells the parent that the moment has come, and does nothing until it is killed."""
     print("NOW", flush=True)
@@ -122,7 +134,7 @@ def main(folder: Path, config: str, moment: str, number: str, interval: str, seg
             epochs = None if segment is None else int(segment)
             flambeau.resume(folder, epochs=epochs, observers=observers, quiet=True)
         else:
-            flambeau.train(recipe=CONFIGS[config], out=folder, observers=observers, quiet=True)
+            flambeau.train(**asked_for(config), out=folder, observers=observers, quiet=True)
     print("DONE", flush=True)
 
 

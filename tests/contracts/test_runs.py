@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,7 +15,7 @@ import safetensors.torch
 import torch
 from conduct import StoppedError, as_rows, close, close_rows, inputs, source, trained
 from conftest import Command
-from killing import differences, fingerprint
+from killing import Kill, carry_on, differences, fingerprint, kill
 from small_data import case
 
 import flambeau
@@ -132,6 +133,21 @@ def test_a_run_killed_in_an_epoch_ends_in_the_same_bits(name: str, base: Path) -
 @every_task
 def test_a_run_killed_while_it_validates_ends_in_the_same_bits(name: str, base: Path) -> None:
     assert not differences(killed_and_resumed(name, base, "validate").path, fingerprint(trained(name, base).path))
+
+
+@pytest.mark.slow
+@every_task
+def test_a_process_killed_in_an_epoch_is_carried_on_by_another(name: str, base: Path, tmp_path: Path) -> None:
+    """As above, with real processes and a real signal."""
+    config, steps = f"{name}@{source(name, base)}", epochs_of(trained(name, base))[0]["step"]
+    whole, killed = trained(name, base).path, tmp_path / "run"
+    if torch.get_num_threads() != 1:  # the children have one thread, and other numbers of threads give other bits
+        whole = tmp_path / "whole" / "run"
+        carry_on(whole, config)
+    assert kill(killed, Kill(config, "step", steps + max(1, steps // 2), 0.0)) == -signal.SIGKILL
+    carry_on(killed, config)
+    assert flambeau.Run(killed).info["history"], "It was not resumed."
+    assert not differences(killed, fingerprint(whole))
 
 
 @every_task

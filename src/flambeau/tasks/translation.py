@@ -141,9 +141,9 @@ def measure(split: Split, facts: Facts, recipe: Recipe) -> Facts:
 
 
 def lengths(split: Split) -> Tensor:
-    """Tokens of source and target together, ``(n,)`` int64."""
+    """Tokens of the longer of source and target, ``(n,)`` int64: sorted by that, both sides need little padding."""
     both = [split.ragged(name).lengths for name in ("source", "target") if name in split.columns]
-    return torch.stack(both).sum(0)
+    return torch.stack(both).amax(0)
 
 
 def collate(examples: Columns) -> Batch:
