@@ -26,9 +26,9 @@ def optimizer(
     """A maker of optimisers.
 
     Args:
-        name: ``sgd``, ``adam``, ``adamw`` or ``adagrad``.
+        name: ``sgd``, ``adam``, ``adamw``, ``adagrad``, ``adadelta`` or ``rmsprop``.
         lr: The base learning rate; a schedule multiplies it.
-        momentum: For ``sgd``.
+        momentum: For ``sgd`` and ``rmsprop``.
         nesterov: For ``sgd``.
         weight_decay: For parameters of two dimensions and more: shrinking a bias or a norm's scale towards zero
             regularises nothing.
@@ -40,6 +40,8 @@ def optimizer(
         "adam": (torch.optim.Adam, adaptive),
         "adamw": (torch.optim.AdamW, adaptive),
         "adagrad": (torch.optim.Adagrad, {}),
+        "adadelta": (torch.optim.Adadelta, {}),
+        "rmsprop": (torch.optim.RMSprop, {"momentum": momentum}),
     }[name]
 
     def make(parameters: NamedParameters) -> torch.optim.Optimizer:

@@ -30,10 +30,10 @@ def optimizer_of(recipe: Recipe) -> Factory:
 def optimizer_checks(recipe: Recipe) -> list[str]:
     """Settings of the optimiser that contradict each other."""
     mistakes = []
-    if recipe.optimizer.nesterov and not recipe.optimizer.momentum:
-        mistakes.append("optimizer.nesterov: needs optimizer.momentum above 0")
-    if recipe.optimizer.name != "sgd" and recipe.optimizer.momentum:
-        mistakes.append(f"optimizer.momentum: goes with sgd; {recipe.optimizer.name} takes none")
+    if recipe.optimizer.nesterov and (recipe.optimizer.name != "sgd" or not recipe.optimizer.momentum):
+        mistakes.append("optimizer.nesterov: goes with sgd, and needs optimizer.momentum above 0")
+    if recipe.optimizer.name not in ("sgd", "rmsprop") and recipe.optimizer.momentum:
+        mistakes.append(f"optimizer.momentum: goes with sgd and rmsprop; {recipe.optimizer.name} takes none")
     return mistakes
 
 

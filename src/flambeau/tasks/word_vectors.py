@@ -255,7 +255,8 @@ def checks(recipe: Recipe) -> list[str]:
     mistakes = classless_checks(recipe) + optimizer_checks(recipe)
     if recipe.text.tokenizer != "words" or recipe.text.max_length is not None:
         mistakes.append("text.tokenizer, text.max_length: word vectors are of words, in texts of any length")
-    if recipe.optimizer.name == "adamw" or recipe.optimizer.weight_decay or recipe.optimizer.momentum:
+    rule = recipe.optimizer
+    if rule.name not in ("adagrad", "adam", "sgd") or rule.weight_decay or rule.momentum:
         mistakes.append(
             "optimizer: gradients are sparse here, which adagrad, adam and sgd without weight_decay and momentum take"
         )
