@@ -144,6 +144,23 @@ def test_between_equal_scores_the_loss_decides() -> None:
     assert (state.best, state.best_loss, state.best_step, state.stale) == (1.0, 0.3, 20, 3)
 
 
+def test_a_plateau_lowers_the_rate_as_that_of_torch_does() -> None:
+    scores = [0.5, 0.6, 0.6, 0.4, 0.5, 0.5, 0.5, 0.7, 0.6, 0.6]
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", factor=0.5, patience=1, threshold=0.0)
+    wanted = []
+    for score in scores:
+        theirs.step(score)
+        wanted.append(optimizer.param_groups[0]["lr"])
+    state, found = state_of(network(), classification(lr=0.4)), []
+    for record in train(state, plan(epochs=10, validate=scripted(scores), plateau=(2, 0.5))):
+        if record.kind == "epoch":
+            found.append(state.rate)
+        if record.kind == "step":
+            assert state.optimizers["loss"].param_groups[0]["lr"] == 0.4 * state.rate
+    assert found == wanted == [1, 1, 1, 0.5, 0.5, 0.25, 0.25, 0.25, 0.25, 0.125]
+
+
 def test_a_score_that_is_not_a_number_is_never_the_best() -> None:
     state = state_of(network(), classification())
     list(train(state, plan(epochs=3, validate=scripted([math.nan, 0.3, math.nan]))))

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flambeau.engine.schedule import SCHEDULES, constant, cosine, in_segments, one_cycle, scaled
+from flambeau.engine.schedule import SCHEDULES, constant, cosine, in_segments, one_cycle, scaled, step_down
 from flambeau.recipe import parse
 from flambeau.workflow.segments import TAIL, Segment, appended, first, schedule_of
 
@@ -57,6 +57,27 @@ def test_one_cycle_has_the_shape_of_torch() -> None:
     assert ours[:peak] == sorted(ours[:peak]) and ours[peak:] == sorted(ours[peak:], reverse=True)
     assert max(abs(a - b) for a, b in zip(ours[31:], rates[31:], strict=True)) < 0.03
     assert ours[-1] < 0.01
+
+
+@pytest.mark.parametrize("every", [1, 7, 30])
+def test_going_down_in_steps_is_that_of_torch(every: int) -> None:
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    theirs = torch.optim.lr_scheduler.StepLR(optimizer, step_size=every, gamma=0.3)
+    ours = step_down(60, every=every, factor=0.3)
+    for step in range(60):
+        assert ours(step) == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        theirs.step()
+
+
+@pytest.mark.parametrize(("every", "epochs"), [(2, 4), (2.5, 3), (10, 3), (0.5, 2)])
+def test_after_going_down_in_steps_a_run_goes_on_where_it_is(every: float, epochs: int) -> None:
+    recipe = parse({"schedule": {"name": "step", "every": every, "factor": 0.5}, "train": {"epochs": epochs}})
+    rate = schedule_of([first(recipe), appended(recipe, epochs, 2)], 10)
+    last = rate(10 * epochs - 1)
+    assert last == 0.5 ** ((10 * epochs - 1) // (10 * every))
+    assert [rate(step) for step in range(10 * epochs, 10 * epochs + 20)] == [last] * 20
 
 
 def test_segments_count_their_own_steps() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from flambeau import catalog
 from flambeau.errors import RecipeError, UsageError
-from flambeau.recipe import Recipe, from_toml, parse, with_settings
+from flambeau.recipe import Recipe, contradictions, from_toml, parse, with_settings
 from flambeau.workflow.planning import default_recipe, resolve
 
 
@@ -151,3 +151,10 @@ def test_unknown_recipe_is_suggested() -> None:
 def test_contradictions_are_found_before_data_is_read(settings: list[str], mistake: str) -> None:
     with pytest.raises(RecipeError, match=mistake):
         resolve("no-such-data", {}, settings=settings)
+
+
+def test_what_waits_for_validation_needs_one() -> None:
+    waiting = {"schedule": {"name": "plateau"}, "train": {"patience": 3}}
+    assert contradictions(parse(waiting)) == []
+    found = contradictions(parse({**waiting, "data": {"validation": "none"}}))
+    assert [text.partition(":")[0] for text in found] == ["schedule.name", "train.patience"]

@@ -157,6 +157,7 @@ class State:
         best_loss: The validation loss that came with it, which decides between equal scores.
         best_step: The step it was reached at.
         stale: Validations since then.
+        rate: What the schedule is multiplied by: 1, and less after plateaus.
         scores: The scores of the last validation.
     """
 
@@ -172,6 +173,7 @@ class State:
     best_loss: float | None = None
     best_step: int | None = None
     stale: int = 0
+    rate: float = 1.0
     scores: Scores = field(default_factory=dict)
 
 

@@ -139,11 +139,17 @@ class OptimizerPart(Part):
 
 
 class SchedulePart(Part):
-    """How the learning rate moves: it is a function of the step alone, so there is nothing in it to save."""
+    """How the learning rate moves."""
 
-    name: Literal["constant", "cosine", "one-cycle"] = "constant"
+    name: Literal["constant", "cosine", "one-cycle", "step", "plateau"] = "constant"
     warmup: NonNegative = 0.0
     """Epochs over which the rate rises from zero (for one-cycle: to its peak; 0 means 30 % of the run)."""
+    every: Positive = 10.0
+    """For step: epochs between two reductions."""
+    patience: Count = 3
+    """For plateau: validations without improvement before each reduction."""
+    factor: Fraction = 0.1
+    """For step and plateau: what the rate is multiplied by."""
 
 
 class TrainPart(Part):
@@ -272,6 +278,14 @@ def parse(raw: Mapping[str, Any], *, where: object = None, checks: Iterable[Chec
     if mistakes or recipe is None:
         raise RecipeError(mistakes, where=where)
     return recipe
+
+
+def contradictions(recipe: Recipe) -> list[str]:
+    """Settings of which one makes the other mean nothing, whatever the task."""
+    if recipe.data.validation != "none":
+        return []
+    waiting = {"schedule.name": recipe.schedule.name == "plateau", "train.patience": recipe.train.patience is not None}
+    return [f"{key}: needs validation, and data.validation is 'none'" for key, asked in waiting.items() if asked]
 
 
 def read_toml(text: str, *, where: object) -> dict[str, Any]:

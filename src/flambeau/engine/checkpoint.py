@@ -126,6 +126,7 @@ def pack(state: State, notes: Mapping[str, Any]) -> dict[str, bytes]:
         "best_loss": state.best_loss,
         "best_step": state.best_step,
         "stale": state.stale,
+        "rate": state.rate,
         "scores": encode(state.scores, {}, "scores"),
         "aliases": aliases,
         "tensor_aliases": packed_aliases,
@@ -155,7 +156,7 @@ def unpack(contents: Mapping[str, bytes], state: State) -> dict[str, Any]:
             like = state.model.state_dict()
             ema = {name: value.to(like[name].device) for name, value in ema.items()}
         state.ema = ema
-        for field in ("step", "epoch", "batch", "meters", "best", "best_loss", "best_step", "stale"):
+        for field in ("step", "epoch", "batch", "meters", "best", "best_loss", "best_step", "stale", "rate"):
             setattr(state, field, document[field])
         state.scores = decode(document["scores"], {})
         _set_generators(document["generators"], tensors)

@@ -31,6 +31,8 @@ class Plan:
         log_every: Batches between two logged steps; the count starts anew with each epoch.
         log_first: Logs the first batch of each such group instead of the last.
         patience: Validations without improvement after which training stops.
+        plateau: After so many validations without improvement, and again after as many more, the learning rate is
+            multiplied by the second number.
         careful: Looks at every gradient, to find the batch that spoils one.
     """
 
@@ -42,6 +44,7 @@ class Plan:
     log_every: int = 100
     log_first: bool = False
     patience: int | None = None
+    plateau: tuple[int, float] | None = None
     careful: bool = False
 
 
@@ -115,6 +118,8 @@ def _end_epoch(state: State, plan: Plan) -> Generator[Record, None, None]:
         state.best_step, state.stale = state.step, 0
     elif scores:
         state.stale += 1
+        if plan.plateau is not None and state.stale % plan.plateau[0] == 0:
+            state.rate *= plan.plateau[1]
     state.scores = scores
     ended, state.epoch, state.batch = state.epoch, state.epoch + 1, 0
     state.meters.clear()

@@ -38,6 +38,17 @@ def one_cycle(steps: int, warmup: int = 0) -> Schedule:
     return lambda step: (step + 1) / (peak + 1) if step < peak else fall(step)
 
 
+def step_down(steps: int, warmup: int = 0, *, every: int, factor: float) -> Schedule:
+    """The base rate, multiplied by a factor again and again, each time after so many steps.
+
+    Example:
+        >>> rate = step_down(100, every=30, factor=0.1)
+        >>> rate(29), rate(30), round(rate(99), 6)
+        (1.0, 0.1, 0.001)
+    """
+    return _after_warmup(lambda step: factor ** (step // every), warmup)
+
+
 def in_segments(segments: Sequence[tuple[int, Schedule]]) -> Schedule:
     """Schedules one after another: each is ``(steps, schedule)`` and counts its own steps from 0.
 

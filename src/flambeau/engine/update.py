@@ -54,7 +54,7 @@ def update(state: State, batch: Batch, rules: Rules, *, measure_gradient: bool =
     Raises:
         TrainingError: The gradient norm was taken and is not finite (on the CPU, where looking costs nothing).
     """
-    rate = rules.schedule(state.step)
+    rate = rules.schedule(state.step) * state.rate
     losses: dict[str, Tensor] = {}
     norm = None
     for phase in state.phases:

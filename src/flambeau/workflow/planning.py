@@ -9,7 +9,7 @@ from typing import Any
 from flambeau import catalog
 from flambeau.datasets import task_of
 from flambeau.errors import RecipeError
-from flambeau.recipe import Recipe, parse, put, read_toml, with_settings
+from flambeau.recipe import Recipe, contradictions, parse, put, read_toml, with_settings
 from flambeau.userfile import in_file
 
 
@@ -59,7 +59,7 @@ def resolve(
         if value is not None:
             put(raw, key.split("."), value)
     resolved = parse(_completed(raw), where=where, checks=catalog.CHECKS)
-    mistakes = catalog.task(resolved.task).checks(resolved)
+    mistakes = [*contradictions(resolved), *catalog.task(resolved.task).checks(resolved)]
     if mistakes:
         raise RecipeError(mistakes, where=where)
     return _spelt_out(resolved)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from flambeau.engine.schedule import SCHEDULES, Schedule, in_segments, scaled
+from flambeau.engine.schedule import SCHEDULES, Schedule, in_segments, scaled, step_down
 from flambeau.recipe import Recipe
 
 TAIL = 0.1
@@ -23,6 +24,8 @@ class Segment:
         schedule: The learning rate's course over those epochs.
         warmup: Epochs of rising rate at its start.
         factor: What the recipe's learning rate is multiplied by throughout.
+        every: For the schedule ``step``: epochs between two reductions.
+        drop: What the rate is multiplied by at each.
     """
 
     first_epoch: int
@@ -30,6 +33,8 @@ class Segment:
     schedule: str
     warmup: float
     factor: float = 1.0
+    every: float = 0.0
+    drop: float = 1.0
 
     @property
     def end(self) -> int:
@@ -46,17 +51,26 @@ class Segment:
 
 def first(recipe: Recipe) -> Segment:
     """The segment that a recipe asks for."""
-    return Segment(0, recipe.train.epochs, recipe.schedule.name, recipe.schedule.warmup)
+    part = recipe.schedule
+    if part.name == "step":
+        return Segment(0, recipe.train.epochs, "step", part.warmup, every=part.every, drop=part.factor)
+    # What a plateau takes off the rate is in the state of the run, not in the course of the schedule.
+    name = "constant" if part.name == "plateau" else part.name
+    return Segment(0, recipe.train.epochs, name, part.warmup)
 
 
 def appended(recipe: Recipe, first_epoch: int, epochs: int) -> Segment:
     """The segment that goes on after a finished run.
 
-    A constant rate stays what it was. After a schedule that ended near zero, going on at full rate would undo what
-    was learnt; so the rate starts at a tenth and falls to zero along a cosine.
+    A constant rate stays what it was, and one that went down in steps stays where it is. After a schedule that ended
+    near zero, going on at full rate would undo what was learnt; so the rate starts at a tenth and falls to zero along
+    a cosine.
     """
-    if recipe.schedule.name == "constant":
+    part = recipe.schedule
+    if part.name in ("constant", "plateau"):
         return Segment(first_epoch, epochs, "constant", 0.0)
+    if part.name == "step":
+        return Segment(first_epoch, epochs, "constant", 0.0, part.factor ** (math.ceil(first_epoch / part.every) - 1))
     return Segment(first_epoch, epochs, "cosine", 0.0, TAIL)
 
 
@@ -65,6 +79,13 @@ def schedule_of(segments: Sequence[Segment], steps_per_epoch: int) -> Schedule:
     parts: list[tuple[int, Schedule]] = []
     for segment, after in zip(segments, [*segments[1:], None], strict=True):
         done = (after.first_epoch if after else segment.end) - segment.first_epoch
-        planned = SCHEDULES[segment.schedule](segment.epochs * steps_per_epoch, round(segment.warmup * steps_per_epoch))
+        planned = _course(segment, steps_per_epoch)
         parts.append((done * steps_per_epoch, scaled(planned, segment.factor) if segment.factor != 1 else planned))
     return in_segments(parts)
+
+
+def _course(segment: Segment, steps_per_epoch: int) -> Schedule:
+    steps, warmup = segment.epochs * steps_per_epoch, round(segment.warmup * steps_per_epoch)
+    if segment.schedule == "step":
+        return step_down(steps, warmup, every=max(1, round(segment.every * steps_per_epoch)), factor=segment.drop)
+    return SCHEDULES[segment.schedule](steps, warmup)

@@ -228,6 +228,7 @@ def plan_of(job: Job, segments: list[Segment]) -> Plan:
         log_every=recipe.log.every,
         log_first=recipe.log.first,
         patience=recipe.train.patience,
+        plateau=(recipe.schedule.patience, recipe.schedule.factor) if recipe.schedule.name == "plateau" else None,
     )
 
 
