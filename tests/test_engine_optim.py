@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from flambeau.engine.muon import orthogonal
 from flambeau.engine.optim import optimizer
 from flambeau.recipe import OptimizerPart, parse
 from flambeau.tasks.common import optimizer_checks
@@ -106,7 +107,91 @@ def test_rules_follow_their_formulas(name: str) -> None:
 
 
 def test_every_name_is_tried() -> None:
-    assert set(NAMES) == set(FORMULAS) - {"nesterov", "rmsprop with momentum"}
+    assert set(NAMES) == set(FORMULAS) - {"nesterov", "rmsprop with momentum"} | {"muon"}
+
+
+def layers() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 6, 3), nn.Flatten(), nn.Linear(96, 20), nn.Linear(20, 3))
+
+
+def stepped(model: nn.Module, rule: torch.optim.Optimizer, steps: int = 3) -> nn.Module:
+    """The model after some steps on the same data."""
+    data = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    for _ in range(steps):
+        rule.zero_grad()
+        model(data).square().sum().backward()
+        rule.step()
+    return model
+
+
+def test_muon_takes_the_weights_between_the_first_and_the_last() -> None:
+    named = list(layers().named_parameters())
+    names = {id(parameter): name for name, parameter in named}
+    rule = optimizer("muon", lr=0.1, weight_decay=0.1)(named)
+    groups = {
+        (group["orthogonal"], group["weight_decay"]): [names[id(p)] for p in group["params"]]
+        for group in rule.param_groups
+    }
+    assert groups == {
+        (False, 0.1): ["0.weight", "4.weight"],
+        (False, 0.0): ["0.bias", "1.bias", "3.bias", "4.bias"],
+        (True, 0.1): ["1.weight", "3.weight"],
+    }
+
+
+def test_what_muon_leaves_out_goes_by_adamw() -> None:
+    first, second = nn.Linear(8, 4), nn.Linear(8, 4)
+    second.load_state_dict(first.state_dict())
+    data = torch.randn(16, 8, generator=torch.Generator().manual_seed(2))
+    for model, name in ((first, "muon"), (second, "adamw")):
+        rule = optimizer(name, lr=0.05, weight_decay=0.1)(list(model.named_parameters()))
+        for _ in range(5):
+            rule.zero_grad()
+            model(data).square().sum().backward()
+            rule.step()
+    assert torch.allclose(first.weight, second.weight, atol=1e-6)
+    assert torch.allclose(first.bias, second.bias, atol=1e-6)
+
+
+def test_muon_steps_as_that_of_torch() -> None:
+    ours, theirs = (torch.nn.Parameter(torch.ones(20, 96)) for _ in range(2))
+    ends = [nn.Parameter(torch.zeros(1, 1)) for _ in range(2)]
+    mine = optimizer("muon", lr=0.01, weight_decay=0.1)([("first", ends[0]), ("hidden", ours), ("last", ends[1])])
+    rule = torch.optim.Muon([theirs], lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    for seed in range(3):
+        gradient = torch.randn(20, 96, generator=torch.Generator().manual_seed(seed))
+        ours.grad, theirs.grad = gradient, gradient.clone()
+        mine.step()
+        rule.step()
+    moved, wanted = ours.detach() - 1, theirs.detach() - 1
+    # Theirs counts in bfloat16, which has three digits.
+    assert torch.cosine_similarity(moved.flatten(), wanted.flatten(), dim=0) > 0.999
+    assert moved.norm() == pytest.approx(wanted.norm().item(), rel=0.02)
+
+
+@pytest.mark.parametrize("shape", [(6, 36), (36, 6), (5, 5), (1, 9)])
+def test_an_orthogonal_update_has_even_singular_values(shape: tuple[int, int]) -> None:
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(3))
+    found = orthogonal(matrix)
+    values = torch.linalg.svdvals(found)
+    assert found.shape == matrix.shape and values.min() > 0.5 and values.max() < 1.3
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    assert torch.cosine_similarity(found.flatten(), (left @ right).flatten(), dim=0) > 0.95
+    assert orthogonal(torch.zeros(shape)).equal(torch.zeros(shape))
+
+
+def test_muon_goes_on_from_its_state() -> None:
+    through, first = layers(), layers()
+    stepped(through, optimizer("muon", lr=0.01)(list(through.named_parameters())), 4)
+    rule = optimizer("muon", lr=0.01)(list(first.named_parameters()))
+    stepped(first, rule, 2)
+    second, again = layers(), None
+    second.load_state_dict(first.state_dict())
+    again = optimizer("muon", lr=0.01)(list(second.named_parameters()))
+    again.load_state_dict(rule.state_dict())
+    stepped(second, again, 2)
+    assert all(map(torch.equal, second.state_dict().values(), through.state_dict().values()))
 
 
 @pytest.mark.parametrize("name", NAMES)

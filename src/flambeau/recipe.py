@@ -130,7 +130,7 @@ class LossPart(Part):
 class OptimizerPart(Part):
     """The update rule."""
 
-    name: Literal["sgd", "adam", "adamw", "adagrad", "adadelta", "rmsprop"] = "adamw"
+    name: Literal["sgd", "adam", "adamw", "adagrad", "adadelta", "rmsprop", "muon"] = "adamw"
     lr: Positive = 1e-3
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     nesterov: bool = False

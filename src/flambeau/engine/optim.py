@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from flambeau.engine.muon import Muon
+
 NamedParameters = Sequence[tuple[str, nn.Parameter]]
 
 Factory = Callable[[NamedParameters], torch.optim.Optimizer]
@@ -26,13 +28,13 @@ def optimizer(
     """A maker of optimisers.
 
     Args:
-        name: ``sgd``, ``adam``, ``adamw``, ``adagrad``, ``adadelta`` or ``rmsprop``.
+        name: ``sgd``, ``adam``, ``adamw``, ``adagrad``, ``adadelta``, ``rmsprop`` or ``muon``.
         lr: The base learning rate; a schedule multiplies it.
-        momentum: For ``sgd`` and ``rmsprop``.
+        momentum: For ``sgd`` and ``rmsprop``; for ``muon``, where 0 means 0.95.
         nesterov: For ``sgd``.
         weight_decay: For parameters of two dimensions and more: shrinking a bias or a norm's scale towards zero
             regularises nothing.
-        betas: For ``adam`` and ``adamw``.
+        betas: For ``adam`` and ``adamw``, and for what ``muon`` leaves to the latter.
     """
     adaptive: dict[str, Any] = {"betas": betas, "fused": True}
     kind, specific = {
@@ -42,15 +44,28 @@ def optimizer(
         "adagrad": (torch.optim.Adagrad, {}),
         "adadelta": (torch.optim.Adadelta, {}),
         "rmsprop": (torch.optim.RMSprop, {"momentum": momentum}),
+        "muon": (Muon, {"momentum": momentum or 0.95, "betas": betas}),
     }[name]
 
     def make(parameters: NamedParameters) -> torch.optim.Optimizer:
-        made: torch.optim.Optimizer = kind(_groups(parameters, weight_decay), lr=lr, **specific)
+        groups = _hidden_apart(parameters, weight_decay) if kind is Muon else _groups(parameters, weight_decay)
+        made: torch.optim.Optimizer = kind(groups, lr=lr, **specific)
         for group in made.param_groups:
             group["initial_lr"] = lr
         return made
 
     return make
+
+
+def _hidden_apart(parameters: NamedParameters, weight_decay: float) -> list[dict[str, Any]]:
+    """Groups of which one holds the weights of hidden layers: all but the first weight and the last one.
+
+    The first is an embedding, or looks at pixels; the last makes logits. Muon is not for these.
+    """
+    hidden = {name for name, parameter in [p for p in parameters if p[1].dim() >= 2][1:-1]}
+    groups = _groups([(name, parameter) for name, parameter in parameters if name not in hidden], weight_decay)
+    between = [parameter for name, parameter in parameters if name in hidden]
+    return [*groups, *([{"params": between, "weight_decay": weight_decay, "orthogonal": True}] if between else [])]
 
 
 def _groups(parameters: NamedParameters, weight_decay: float) -> list[dict[str, Any]]:

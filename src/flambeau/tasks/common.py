@@ -32,8 +32,8 @@ def optimizer_checks(recipe: Recipe) -> list[str]:
     mistakes = []
     if recipe.optimizer.nesterov and (recipe.optimizer.name != "sgd" or not recipe.optimizer.momentum):
         mistakes.append("optimizer.nesterov: goes with sgd, and needs optimizer.momentum above 0")
-    if recipe.optimizer.name not in ("sgd", "rmsprop") and recipe.optimizer.momentum:
-        mistakes.append(f"optimizer.momentum: goes with sgd and rmsprop; {recipe.optimizer.name} takes none")
+    if recipe.optimizer.name not in ("sgd", "rmsprop", "muon") and recipe.optimizer.momentum:
+        mistakes.append(f"optimizer.momentum: goes with sgd, rmsprop and muon; {recipe.optimizer.name} takes none")
     return mistakes
 
 
