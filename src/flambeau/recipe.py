@@ -119,6 +119,23 @@ class ModelPart(BaseModel):
         return dict(self.model_extra or {})
 
 
+class InitialPart(Part):
+    """How the weights of linear and convolutional layers begin."""
+
+    name: Literal[
+        "default",
+        "kaiming-normal",
+        "kaiming-uniform",
+        "xavier-normal",
+        "xavier-uniform",
+        "orthogonal",
+        "truncated-normal",
+    ] = "default"
+    """``default`` leaves them as the network's own code drew them."""
+    std: Positive = 0.02
+    """For truncated-normal."""
+
+
 class LossPart(Part):
     """What is minimised."""
 
@@ -230,6 +247,7 @@ class Recipe(Part):
     options: dict[str, Any] = {}
     """What only one task has; the task says what may be in it."""
     model: ModelPart = ModelPart()
+    initial: InitialPart = InitialPart()
     loss: LossPart = LossPart()
     optimizer: OptimizerPart = OptimizerPart()
     schedule: SchedulePart = SchedulePart()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -26,7 +26,9 @@ from flambeau.report.elements import (
 )
 from flambeau.report.elements import figures as side_by_side
 from flambeau.report.page import Card, Section
-from flambeau.task import Outcome
+
+if TYPE_CHECKING:
+    from flambeau.task import Outcome
 
 MISTAKES = 24
 SAMPLES = 40

@@ -22,6 +22,7 @@ from flambeau.data.prepare import prepare
 from flambeau.datasets import opened
 from flambeau.engine import device as devices
 from flambeau.errors import UsageError
+from flambeau.models.initialize import initialize
 from flambeau.recipe import Recipe
 from flambeau.task import Task
 from flambeau.userfile import in_file
@@ -95,6 +96,8 @@ class Job:
         """The state before the first step: seeded, on the device."""
         seed_everything(self.recipe.seed)
         model = self.task.build(self.recipe, self.facts, self.builder)
+        if self.recipe.initial.name != "default":
+            initialize(model, self.recipe.initial.name, self.recipe.initial.std)
         self.task.ready(model, self.dataset)
         model = model.to(self.device)
         phases = self.task.phases(self.recipe, self.facts)
