@@ -12,6 +12,7 @@ import typer
 
 from flambeau import __version__
 from flambeau.cli import compare, evaluate, export, import_, inspect, listing, predict, resume, sample, train
+from flambeau.engine.memory import keep_freed_memory
 
 app = typer.Typer(
     name="flambeau",
@@ -79,6 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
     # GNU OpenMP, which PyTorch brings along on Linux, lets waiting threads spin for long: beside one other busy
     # program training took 5 to 15 times as long. Short spinning costs an idle machine nothing that could be measured.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    keep_freed_memory()
     command: Any = typer.main.get_command(app)
     try:
         code = command.main(args=given, prog_name="flambeau", standalone_mode=False)
