@@ -142,10 +142,10 @@ def fold(summary: str, inner: str) -> str:
 
 def figures(*parts: tuple[str, str]) -> str:
     """Figures side by side where there is room: pairs of a caption and the SVG text; empty ones are left out."""
-    cells = "".join(
-        f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>" for caption, svg in parts if svg
-    )
-    return f'<div class="figures">{cells}</div>' if cells else ""
+    cells = [f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>" for caption, svg in parts if svg]
+    # One by itself would be drawn as wide as the page, and its letters with it.
+    shape = "figures single" if len(cells) == 1 else "figures"
+    return f'<div class="{shape}">{"".join(cells)}</div>' if cells else ""
 
 
 def picture(image: Tensor, alt: str, side: int = TILE) -> str:

@@ -103,7 +103,7 @@ def lines(
         if len(drawn) > 1:
             _legend(axes)
 
-    return _svg(draw, (3.6, 2.7), name)
+    return svg_of(draw, (3.6, 2.7), name)
 
 
 def _finite(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -150,7 +150,7 @@ def confusion(matrix: Tensor, classes: Sequence[str]) -> str:
                 axes.text(column, row, text, ha="center", va="center", color=tone, fontsize=size)
 
     side = min(9.0, 3.2 + 0.36 * min(count, LABELLED)) if count <= LABELLED else 6.5
-    return _svg(draw, (side, side * 0.95), "Confusion matrix")
+    return svg_of(draw, (side, side * 0.95), "Confusion matrix")
 
 
 def _short(name: object, limit: int = 18) -> str:
@@ -193,7 +193,7 @@ def reliability_diagram(curves: Sequence[tuple[str, str, Reliability]]) -> str:
             part.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
 
-    return _svg(draw, (4.6, 4.6), "Reliability diagram")
+    return svg_of(draw, (4.6, 4.6), "Reliability diagram")
 
 
 def class_bars(rows: Sequence[Mapping[str, Any]], score: str = "f1", limit: int = 40) -> str:
@@ -223,7 +223,7 @@ def class_bars(rows: Sequence[Mapping[str, Any]], score: str = "f1", limit: int 
         axes.spines["bottom"].set_visible(False)
         axes.tick_params(length=0)
 
-    return _svg(draw, (7.4, 0.7 + 0.29 * len(shown)), f"{score} by class")
+    return svg_of(draw, (7.4, 0.7 + 0.29 * len(shown)), f"{score} by class")
 
 
 def _legend(axes: Any) -> None:
@@ -234,7 +234,7 @@ def _legend(axes: Any) -> None:
         text.set_color(COLOURS["muted"])
 
 
-def _svg(draw: Callable[[Any], None], size: tuple[float, float], name: str) -> str:
+def svg_of(draw: Callable[[Any], None], size: tuple[float, float], name: str) -> str:
     import matplotlib
     from matplotlib.figure import Figure
 

@@ -223,7 +223,7 @@ def calibration(report: ClassificationReport) -> Section:
         "On the dashed line, predictions made with 80 % confidence are right 80 % of the time; below it, less often."
     )
     drawn = figures.reliability_diagram(curves)
-    return Section("Calibration", side_by_side((caption, drawn)).replace("figures", "figures single", 1), lead)
+    return Section("Calibration", side_by_side((caption, drawn)), lead)
 
 
 def mistakes(report: ClassificationReport) -> Section | None:

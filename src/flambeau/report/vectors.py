@@ -12,7 +12,6 @@ from torch import Tensor
 
 from flambeau.metrics.vectors import nearest, unit
 from flambeau.report import figures
-from flambeau.report.elements import figures as side_by_side
 from flambeau.report.elements import number, percent, table
 from flambeau.report.page import Card, Section
 
@@ -219,8 +218,8 @@ def word_map(report: VectorReport) -> Section | None:
         f"The {len(chosen)} most frequent of these words. The plane holds {percent(share)} of what sets them apart, so "
         "words that are close here need not be close in all dimensions."
     )
-    svg = figures._svg(draw, (7.6, 6.4), "Map of words")
-    return Section("Map", side_by_side(("words, by their vectors", svg)), lead)
+    svg = figures.svg_of(draw, (7.6, 6.4), "Map of words")
+    return Section("Map", f'<div class="wide">{svg}</div>', lead)
 
 
 def principal_plane(vectors: Tensor) -> tuple[Tensor, float]:
