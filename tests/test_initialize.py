@@ -32,6 +32,7 @@ DEVIATIONS = {
     "kaiming-uniform": math.sqrt(2 / 400),
     "xavier-normal": math.sqrt(2 / 700),
     "xavier-uniform": math.sqrt(2 / 700),
+    "lecun-normal": math.sqrt(1 / 400),
     "orthogonal": 1 / math.sqrt(400),
     "truncated-normal": 0.88 * 0.1,
 }

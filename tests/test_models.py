@@ -13,6 +13,7 @@ from flambeau.errors import ModelError
 from flambeau.models.classifier import Classifier, check_fit
 from flambeau.models.compact import compact
 from flambeau.models.custom import from_file, from_object
+from flambeau.models.initialize import initialize
 from flambeau.models.lenet import lenet
 from flambeau.models.mlp import mlp
 from flambeau.models.shapes import smallest_side
@@ -114,6 +115,22 @@ def test_mlp_arguments_appear_as_layers() -> None:
         "LogSoftmax",
     ]
     assert [type(layer).__name__ for layer in mlp(facts(8), widths=[]).children()] == ["Flatten", "Linear"]
+
+
+@pytest.mark.parametrize(("norm", "layer"), [("batch", "BatchNorm1d"), ("layer", "LayerNorm")])
+def test_mlp_normalises_before_the_activation(norm: str, layer: str) -> None:
+    names = [type(part).__name__ for part in mlp(facts(8), widths=[5], norm=norm).children()]
+    assert names == ["Flatten", "Linear", layer, "ReLU", "Linear"]
+
+
+def test_a_deep_selu_network_keeps_mean_and_variance() -> None:
+    torch.manual_seed(0)
+    network = mlp(facts(16), widths=[400] * 12, activation="selu", dropout=0.05)
+    assert any(isinstance(layer, nn.AlphaDropout) for layer in network.modules())
+    initialize(network, "lecun-normal")
+    hidden = network[:-1](torch.randn(500, facts(16)["channels"], 16, 16))
+    assert abs(hidden.mean().item()) < 0.15
+    assert 0.7 < hidden.std().item() < 1.3
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,7 @@ class InitialPart(Part):
         "kaiming-uniform",
         "xavier-normal",
         "xavier-uniform",
+        "lecun-normal",
         "orthogonal",
         "truncated-normal",
     ] = "default"

@@ -22,6 +22,7 @@ RULES: dict[str, Callable[[Tensor, float], Tensor]] = {
     "kaiming-uniform": lambda weight, std: nn.init.kaiming_uniform_(weight, nonlinearity="relu"),
     "xavier-normal": lambda weight, std: nn.init.xavier_normal_(weight),
     "xavier-uniform": lambda weight, std: nn.init.xavier_uniform_(weight),
+    "lecun-normal": lambda weight, std: nn.init.kaiming_normal_(weight, nonlinearity="linear"),
     "orthogonal": lambda weight, std: nn.init.orthogonal_(weight),
     "truncated-normal": lambda weight, std: nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std),
 }
@@ -37,7 +38,8 @@ def initialize(network: nn.Module, rule: str, std: float = 0.02) -> int:
     Args:
         network: Is changed in place.
         rule: A name in :data:`RULES`. Kaiming's is for ReLU: variance 2 / inputs (He et al. 2015); Xavier's is for
-            activations that are linear around 0: variance 2 / (inputs + outputs) (Glorot and Bengio 2010).
+            activations that are linear around 0: variance 2 / (inputs + outputs) (Glorot and Bengio 2010); LeCun's,
+            1 / inputs, is for SELU.
         std: The deviation of ``truncated-normal``, which is cut off at twice that.
 
     Returns:

@@ -10,11 +10,14 @@ from torch import nn
 from flambeau.core import Facts
 from flambeau.errors import ModelError, did_you_mean
 
+NORMS: dict[str, type[nn.Module] | None] = {"none": None, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "elu": nn.ELU,
     "gelu": nn.GELU,
     "leaky-relu": nn.LeakyReLU,
     "relu": nn.ReLU,
+    "selu": nn.SELU,
     "sigmoid": nn.Sigmoid,
     "silu": nn.SiLU,
     "tanh": nn.Tanh,
@@ -26,6 +29,7 @@ def mlp(
     *,
     widths: Sequence[int] = (512, 512),
     activation: str = "relu",
+    norm: str = "none",
     dropout: float = 0.0,
     final_relu: bool = False,
     log_softmax: bool = False,
@@ -38,8 +42,12 @@ def mlp(
     Args:
         facts: ``classes``, ``size`` ``[height, width]`` in pixels, ``channels``.
         widths: Features of each hidden layer; an empty list gives a linear classifier.
-        activation: One of ``elu``, ``gelu``, ``leaky-relu``, ``relu``, ``sigmoid``, ``silu``, ``tanh``.
-        dropout: The probability with which a hidden feature is dropped; 0 adds no layer.
+        activation: One of ``elu``, ``gelu``, ``leaky-relu``, ``relu``, ``selu``, ``sigmoid``, ``silu``,
+            ``tanh``. Self-normalising networks (Klambauer et al., arXiv 1706.02515) are ``selu`` with a recipe whose
+            ``initial.name`` is ``lecun-normal``.
+        norm: What stands between a layer and its activation: ``none``, ``batch`` or ``layer`` normalisation.
+        dropout: The probability with which a hidden feature is dropped; 0 adds no layer. With ``selu`` it is alpha
+            dropout, which keeps mean and variance.
         final_relu: Puts a ReLU after the last layer. That is a mistake which one tutorial makes (a class whose score
             is below zero gets no gradient); it is here to be reproduced.
         log_softmax: Puts a log-softmax at the end, for the loss ``nll``.
@@ -56,13 +64,14 @@ def mlp(
         >>> network(torch.zeros(5, 1, 28, 28)).shape
         torch.Size([5, 2])
     """
-    _check(widths, activation, dropout)
+    _check(widths, activation, norm, dropout)
     features = facts["channels"] * prod(facts["size"])
     layers: list[nn.Module] = [nn.Flatten()]
     for width in widths:
-        layers += [nn.Linear(features, width), ACTIVATIONS[activation]()]
+        between = NORMS[norm]
+        layers += [nn.Linear(features, width), *([between(width)] if between else []), ACTIVATIONS[activation]()]
         if dropout:
-            layers.append(nn.Dropout(dropout))
+            layers.append(nn.AlphaDropout(dropout) if activation == "selu" else nn.Dropout(dropout))
         features = width
     layers.append(nn.Linear(features, len(facts["classes"])))
     if final_relu:
@@ -72,7 +81,7 @@ def mlp(
     return nn.Sequential(*layers)
 
 
-def _check(widths: object, activation: str, dropout: float) -> None:
+def _check(widths: object, activation: str, norm: str, dropout: float) -> None:
     features = list(widths) if isinstance(widths, Sequence) and not isinstance(widths, str) else [None]
     if not all(isinstance(width, int) and width >= 1 for width in features):
         raise ModelError(
@@ -86,6 +95,10 @@ def _check(widths: object, activation: str, dropout: float) -> None:
             f"The activation {activation!r} is not known.",
             where="model.activation",
             remedy=did_you_mean(activation, ACTIVATIONS),
+        )
+    if norm not in NORMS:
+        raise ModelError(
+            f"The normalisation {norm!r} is not known.", where="model.norm", remedy=did_you_mean(norm, NORMS)
         )
     if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
         raise ModelError(
