@@ -60,7 +60,7 @@ def optimizer(
 def _hidden_apart(parameters: NamedParameters, weight_decay: float) -> list[dict[str, Any]]:
     """Groups of which one holds the weights of hidden layers: all but the first weight and the last one.
 
-    The first is an embedding, or looks at pixels; the last makes logits. Muon is not for these.
+    The first meets the raw input and the last makes the output; Muon is not for these.
     """
     hidden = {name for name, parameter in [p for p in parameters if p[1].dim() >= 2][1:-1]}
     groups = _groups([(name, parameter) for name, parameter in parameters if name not in hidden], weight_decay)
