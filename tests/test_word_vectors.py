@@ -17,6 +17,7 @@ from flambeau import catalog
 from flambeau.columns import Ragged
 from flambeau.core import Draw
 from flambeau.data import words
+from flambeau.data.words import contexts, has_context
 from flambeau.engine import checkpoint
 from flambeau.errors import BadRows, DataError, ModelError, RecipeError, UsageError
 from flambeau.export.writing import export_model
@@ -351,3 +352,12 @@ def test_the_task_is_in_the_catalog_and_its_toy_builds_without_memory() -> None:
         model = TASK.build(parse(SETTINGS), TASK.toy, skip_gram)
     assert {tensor.device.type for tensor in model.state_dict().values()} == {"meta"}
     assert parse({**SETTINGS}).options == SETTINGS["options"]
+
+
+def test_a_word_has_context_where_a_neighbour_is() -> None:
+    generator = torch.Generator().manual_seed(4)
+    words = torch.randint(-1, 3, (50, 20), generator=generator)
+    reach = torch.randint(1, 6, (50, 20), generator=generator)
+    context = contexts(words, reach)
+    assert has_context(context).equal(context.any(2))
+    assert has_context(contexts(words[:, :1], reach[:, :1])).equal(torch.zeros(50, 1, dtype=torch.bool))

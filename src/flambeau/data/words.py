@@ -183,6 +183,19 @@ def closed_up(values: Tensor, kept: Tensor, fill: int = NONE) -> Tensor:
     return closed[:, : max(1, width)].contiguous()
 
 
+def has_context(context: Tensor) -> Tensor:
+    """Which words have any context ``(B, W)``, from :func:`contexts`: every reach is at least 1, so a neighbour tells.
+
+    Example:
+        >>> has_context(contexts(torch.tensor([[4, 5, -1, 6]]), torch.tensor([[3, 1, 1, 3]]))).tolist()
+        [[True, True, False, False]]
+    """
+    found = context.new_zeros(context.shape[:2])
+    found[:, :-1] = context.diagonal(1, 1, 2)
+    found[:, 1:] |= context.diagonal(-1, 1, 2)
+    return found
+
+
 def contexts(words: Tensor, reach: Tensor) -> Tensor:
     """Which words ``(B, W)`` are context of which: within reach ``(B, W)``, in the same document, not themselves.
 

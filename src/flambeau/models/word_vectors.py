@@ -89,8 +89,9 @@ class Cbow(nn.Module):
     def forward(self, words: Tensor, context: Tensor, noise: Tensor) -> Scored:
         there = words.clamp(min=0)
         inner = self.inner(there)
-        count = context.sum(2, keepdim=True)
-        mean = context.to(inner.dtype) @ inner / count.clamp(min=1)
+        near = context.to(inner.dtype)
+        count = near.sum(2, keepdim=True)
+        mean = near @ inner / count.clamp(min=1)
         true = (mean * self.outer(there)).sum(2, keepdim=True)
         return Scored(true, count > 0, mean @ self.outer(noise).mT)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from flambeau.columns import Column, Columns, Dataset, Ragged, Split
 from flambeau.core import Batch, Builder, Draw, Facts, Loss, Metrics, Phase, Transform
 from flambeau.data import corpus
-from flambeau.data.words import blocks, drawn, numbered, query, tables, vocabulary
+from flambeau.data.words import blocks, drawn, has_context, numbered, query, tables, vocabulary
 from flambeau.engine.optim import Factory, NamedParameters
 from flambeau.errors import BadRows, DataError, FlambeauError
 from flambeau.metrics.vectors import block_sums, losses, nearest, negative_sampling, unit
@@ -134,7 +134,7 @@ def phases(recipe: Recipe, facts: Facts) -> tuple[Phase, ...]:
     def count(batch: Batch) -> float:
         context = batch["context"]
         # A batch in which every word was thinned out costs nothing, and changes nothing.
-        return max(1.0, float((context.any(2) if by_word else context).sum()))
+        return max(1.0, float((has_context(context) if by_word else context).sum()))
 
     return (Phase("loss", loss, count, _sparse_optimizer(recipe)),)
 
