@@ -24,6 +24,7 @@ from gensim.models import Word2Vec
 
 import flambeau
 from flambeau.data.words import split_words
+from flambeau.engine.memory import keep_freed_memory
 from flambeau.tasks.word_vectors import TASK
 
 LIMIT = 10_000
@@ -104,6 +105,7 @@ def main() -> None:
     parser.add_argument("--model", choices=["skip-gram", "cbow"], default="skip-gram")
     parser.add_argument("--epochs", type=int, default=5)
     options = parser.parse_args()
+    keep_freed_memory()  # as the command line does
     with tempfile.TemporaryDirectory() as folder:
         run, *mine = ours(unpacked(options.text, Path(folder)), options.model, options.epochs)
         peer, words, *other = theirs(run, options.epochs)
