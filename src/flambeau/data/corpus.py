@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -196,18 +196,7 @@ def cut(texts: Sequence[str], fraction: float, name: str = "text") -> tuple[list
     place = int(total * (1 - fraction))
     if not 0 < place < total:
         raise _too_short(total, fraction, name)
-    before: list[str] = []
-    after: list[str] = []
-    for text in texts:
-        if place >= len(text):
-            before.append(text)
-        elif place <= 0:
-            after.append(text)
-        else:
-            before.append(text[:place])
-            after.append(text[place:])
-        place -= len(text)
-    return before, after
+    return _in_turn(texts, [place])
 
 
 def cut_out(texts: Sequence[str], fraction: float, name: str = "text") -> tuple[list[str], list[str]]:
@@ -227,20 +216,33 @@ def cut_out(texts: Sequence[str], fraction: float, name: str = "text") -> tuple[
     step, half = total / count, total * fraction / count / 2
     # Stretches begin and end at these places in turn.
     edges = [int(step * (number + 0.5) + side * half) for number in range(count) for side in (-1, 1)]
-    rest: list[str] = []
-    stretches: list[str] = []
-    start = 0
-    for text in texts:
-        within = [0, *(_line_end(text, edge - start) for edge in edges if 0 < edge - start < len(text)), len(text)]
-        parts = [text[first:last] for first, last in pairwise(within)]
-        inside = sum(edge <= start for edge in edges) % 2
-        rest.append("".join(parts[inside::2]))
-        stretches.append("".join(parts[1 - inside :: 2]))
-        start += len(text)
-    rest, stretches = list(filter(None, rest)), list(filter(None, stretches))
+    rest, stretches = _in_turn(texts, edges, _line_end)
     if not (rest and stretches):
         raise _too_short(total, fraction, name)
     return rest, stretches
+
+
+def _in_turn(
+    texts: Sequence[str], edges: Sequence[int], moved: Callable[[str, int], int] = lambda text, place: place
+) -> tuple[list[str], list[str]]:
+    """Documents cut at places of all text, what lies between two going to the first list and to the second in turn.
+
+    Args:
+        texts: What a document gives to a list is one document there.
+        edges: Characters from the beginning of all text, rising.
+        moved: Where a document is cut instead, from its text and the place in it.
+    """
+    lists: tuple[list[str], list[str]] = ([], [])
+    start = 0
+    for text in texts:
+        within = [0, *(moved(text, edge - start) for edge in edges if 0 < edge - start < len(text)), len(text)]
+        parts = [text[first:last] for first, last in pairwise(within)]
+        inside = sum(edge <= start for edge in edges) % 2
+        for number, documents in enumerate(lists):
+            if document := "".join(parts[(inside + number) % 2 :: 2]):
+                documents.append(document)
+        start += len(text)
+    return lists
 
 
 def _line_end(text: str, place: int) -> int:

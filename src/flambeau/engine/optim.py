@@ -62,7 +62,7 @@ def _hidden_apart(parameters: NamedParameters, weight_decay: float) -> list[dict
 
     The first meets the raw input and the last makes the output; Muon is not for these.
     """
-    hidden = {name for name, parameter in [p for p in parameters if p[1].dim() >= 2][1:-1]}
+    hidden = [name for name, parameter in parameters if parameter.dim() >= 2][1:-1]
     groups = _groups([(name, parameter) for name, parameter in parameters if name not in hidden], weight_decay)
     between = [parameter for name, parameter in parameters if name in hidden]
     return [*groups, *([{"params": between, "weight_decay": weight_decay, "orthogonal": True}] if between else [])]

@@ -49,17 +49,18 @@ def initialize(network: nn.Module, rule: str, std: float = 0.02) -> int:
         >>> initialize(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)), "xavier-uniform")
         2
     """
-    elsewhere = {
+    taken = {
         id(parameter)
         for module in network.modules()
         if not isinstance(module, LAYERS)
         for parameter in module.parameters(recurse=False)
     }
-    drawn: set[int] = set()
+    count = 0
     for module in network.modules():
-        if isinstance(module, LAYERS) and id(module.weight) not in drawn | elsewhere:
+        if isinstance(module, LAYERS) and id(module.weight) not in taken:
             RULES[rule](module.weight, std)
-            drawn.add(id(module.weight))
+            taken.add(id(module.weight))
+            count += 1
             if module.bias is not None:
                 module.bias.zero_()
-    return len(drawn)
+    return count

@@ -50,17 +50,18 @@ class Reader(nn.Module):
         """
         places = torch.arange(x.shape[1], device=x.device)
         turned = torch.where(places < lengths[:, None], lengths[:, None] - 1 - places, places)
-        summary = x
         for number, ahead in enumerate(self.forwards):
             x = self.dropout(x) if number else x
             there, _ = ahead(x)
-            summary = _last(there, lengths)
             if self.backwards:
                 reverse, _ = self.backwards[number](_turn(x, turned))
-                summary = torch.cat([summary, _last(reverse, lengths)], 1)
                 there = torch.cat([there, _turn(reverse, turned)], 2)
             x = there
-        return x, summary
+        if not self.backwards:
+            return x, _last(x, lengths)
+        # The backward direction ends where the row begins.
+        forth, back = x.chunk(2, dim=2)
+        return x, torch.cat([_last(forth, lengths), back[:, 0]], 1)
 
 
 def _cells(cell: str, sizes: list[int], hidden: int) -> nn.ModuleList:
