@@ -78,6 +78,8 @@ def test_after_going_down_in_steps_a_run_goes_on_where_it_is(every: float, epoch
     last = rate(10 * epochs - 1)
     assert last == 0.5 ** ((10 * epochs - 1) // (10 * every))
     assert [rate(step) for step in range(10 * epochs, 10 * epochs + 20)] == [last] * 20
+    second = appended(recipe, epochs, 20, first(recipe))
+    assert appended(recipe, epochs + 20, 5, second).factor == second.factor == last, "Nor does it move the next time."
 
 
 def test_segments_count_their_own_steps() -> None:

@@ -59,17 +59,25 @@ def first(recipe: Recipe) -> Segment:
     return Segment(0, recipe.train.epochs, name, part.warmup)
 
 
-def appended(recipe: Recipe, first_epoch: int, epochs: int) -> Segment:
+def appended(recipe: Recipe, first_epoch: int, epochs: int, before: Segment | None = None) -> Segment:
     """The segment that goes on after a finished run.
 
     A constant rate stays what it was, and one that went down in steps stays where it is. After a schedule that ended
     near zero, going on at full rate would undo what was learnt; so the rate starts at a tenth and falls to zero along
     a cosine.
+
+    Args:
+        recipe: The run's.
+        first_epoch: Where it begins, from 0.
+        epochs: How many there are to be.
+        before: The segment that it follows; None stands for the first one.
     """
     part = recipe.schedule
     if part.name in ("constant", "plateau"):
         return Segment(first_epoch, epochs, "constant", 0.0)
     if part.name == "step":
+        if before is not None and before.schedule == "constant":
+            return Segment(first_epoch, epochs, "constant", 0.0, before.factor)
         return Segment(first_epoch, epochs, "constant", 0.0, part.factor ** (math.ceil(first_epoch / part.every) - 1))
     return Segment(first_epoch, epochs, "cosine", 0.0, TAIL)
 

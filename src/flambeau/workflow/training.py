@@ -282,7 +282,7 @@ def _segments(run: Run, epochs: int | None) -> list[Segment]:
             where=run.path,
             remedy=f"flambeau resume {run.path} finishes it first.",
         )
-    return [*segments, appended(run.recipe, run.info["epochs"], epochs)]
+    return [*segments, appended(run.recipe, run.info["epochs"], epochs, segments[-1])]
 
 
 def _require_source(run: Run, source: Any, model: Any) -> None:
