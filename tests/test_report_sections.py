@@ -22,6 +22,7 @@ from flambeau.report.pictures import (
     ClassificationReport,
     classification_cards,
     classification_sections,
+    heated,
     spread_sample,
 )
 
@@ -77,6 +78,29 @@ def test_mistakes_are_the_surest_wrong_predictions_in_order() -> None:
     shown = re.findall(r'<span class="said">(class \d+) .*?<span>is (class \d+)</span>', found)
     assert shown == [(f"class {int(predicted[row])}", f"class {int(report.labels[row])}") for row in expected]
     assert found.count("<img") == len(expected)
+
+
+def test_mistakes_show_what_spoke_for_the_answer_where_the_network_can_say() -> None:
+    report = predictions()
+    asked: list[torch.Tensor] = []
+
+    def looked(images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        asked.append(classes)
+        return torch.rand(len(images), *images.shape[2:])
+
+    found = section(classification_sections(replace(report, looked=looked)), "Mistakes")
+    said = [int(name) for name in re.findall(r'<span class="said">class (\d+) ', found)]
+    assert asked[0].tolist() == said
+    assert [int(name) for name in re.findall(r'alt="what spoke for class (\d+)"', found)] == said
+    assert found.count("<img") == 2 * len(said)
+
+
+def test_heat_reddens_a_picture_where_it_lies() -> None:
+    heat = torch.zeros(4, 4)
+    heat[0, 0] = 1
+    red, green, blue = heated(torch.full((1, 4, 4), 200, dtype=torch.uint8), heat)
+    assert red[0, 0] > green[0, 0] + 100
+    assert red[1, 1] == green[1, 1] == blue[1, 1]
 
 
 def test_scores_state_the_numbers_that_the_predictions_give() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 MISTAKES = 24
 SAMPLES = 40
+HEAT = (220, 50, 32)
+"""The colour that a heat map lays over a picture."""
+
 LONG = 40
 """From this many classes on the table by class starts with the worst ones and hides the rest."""
 
@@ -55,6 +58,8 @@ class ClassificationReport:
         sample_labels: Their classes, ``(M,)`` int64.
         noun: What the examples are, in the plural.
         singular: What one of them is.
+        looked: For pictures and a class of each: how much each place spoke for it, ``(n, H, W)`` from 0 to 1, or None
+            where the network cannot say.
     """
 
     classes: Sequence[str]
@@ -71,6 +76,7 @@ class ClassificationReport:
     sample_labels: Tensor | None = None
     noun: str = "pictures"
     singular: str = "picture"
+    looked: Callable[[Tensor, Tensor], Tensor | None] = lambda images, classes: None
 
 
 def classification_of(outcome: Outcome, **more: Any) -> ClassificationReport:
@@ -236,20 +242,46 @@ def mistakes(report: ClassificationReport) -> Section | None:
     if not len(order):
         all_right = f"<p>Every {report.singular} of the {escape(report.split)} split was recognised.</p>"
         return Section("Mistakes", all_right)
+    heat = report.looked(report.images[order], predicted[order])
     entries = []
-    for row in order.tolist():
+    for place, row in enumerate(order.tolist()):
         said, truth = str(report.classes[int(predicted[row])]), str(report.classes[int(report.labels[row])])
         name = "" if report.names is None else str(report.names[row])
         sure = percent(float(confidence[row]), 0 if confidence[row] < 0.995 else 1)
         below = f'<span class="said">{escape(said)} {sure}</span><span>is {escape(truth)}</span>'
         below += f'<span class="name" title="{escape(name)}">{escape(name.rsplit("/", 1)[-1])}</span>' if name else ""
         alt = f"{truth}, taken for {said}"
-        entries.append((picture(report.images[row], alt), below))
+        shown = picture(report.images[row], alt)
+        if heat is not None:
+            shown += picture(heated(report.images[row], heat[place]), f"what spoke for {said}")
+        entries.append((shown, below))
     lead = (
         f"The {len(order)} wrong predictions that the model was surest of, of {number(len(wrong))} in all: what it "
         "said with its confidence, and what the label says. Wrong labels tend to show up here."
     )
+    if heat is not None:
+        lead += (
+            " The red in the second picture is what spoke for the answer (Grad-CAM: the last maps of the network, "
+            "weighted by the answer's gradient, so it is coarse)."
+        )
     return Section("Mistakes", tiles(entries), lead)
+
+
+def heated(image: Tensor, heat: Tensor) -> Tensor:
+    """A picture with a heat map over it.
+
+    Args:
+        image: ``(C, H, W)`` uint8, grey or RGB.
+        heat: ``(H, W)`` from 0 to 1.
+
+    Returns:
+        ``(3, H, W)`` uint8.
+    """
+    colour = torch.tensor(HEAT, dtype=torch.float32).view(3, 1, 1)
+    # A pale grey picture below, so that red on it is heat and nothing else.
+    grey = image.to(torch.float32).mean(0, keepdim=True) * 0.6 + 102
+    share = 0.85 * heat.cpu().unsqueeze(0)
+    return ((1 - share) * grey + share * colour).round().to(torch.uint8)
 
 
 def samples(report: ClassificationReport) -> Section | None:

@@ -126,12 +126,17 @@ def doubts(batch: Batch, facts: Facts) -> list[str | None]:
 
 def report(outcome: Outcome) -> tuple[list[Any], list[Any]]:
     """Headline numbers and sections: scores, confusion, classes, calibration, mistakes, samples."""
+    from flambeau.models.gradcam import grad_cam
     from flambeau.report.pictures import (
         classification_cards,
         classification_of,
         classification_sections,
         spread_sample,
     )
+
+    def looked(images: Tensor, classes: Tensor) -> Tensor | None:
+        device = next((parameter.device for parameter in outcome.model.parameters()), torch.device("cpu"))
+        return grad_cam(outcome.model, images.to(device), classes.to(device))
 
     train = outcome.dataset.splits["train"]
     chosen = spread_sample(train.tensor("label"))
@@ -141,6 +146,7 @@ def report(outcome: Outcome) -> tuple[list[Any], list[Any]]:
         names=_names(outcome),
         samples=train.tensor("image")[chosen],
         sample_labels=train.tensor("label")[chosen],
+        looked=looked,
     )
     return classification_cards(made), classification_sections(made)
 
