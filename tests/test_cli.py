@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -175,6 +176,37 @@ def test_predict_json_object(call: Command, trained: Path, digit_files: list[Pat
     assert result.keys() == {"predictions", "errors"}
     assert len(result["predictions"]) == 3
     assert result["errors"] == []
+
+
+def test_predict_abstains_below_a_probability(call: Command, trained: Path, digit_files: list[Path]) -> None:
+    sure = [row["probability"] for row in call("predict", trained, *digit_files, "--json").json["predictions"]]
+    least = sorted(sure)[1]
+    done = call("predict", trained, *digit_files, "--abstain-below", f"{least}", "--json")
+    rows = done.json["predictions"]
+    assert [row["abstains"] for row in rows] == [value < least for value in sure]
+    assert [row["class"] is None for row in rows] == [value < least for value in sure]
+    assert all(len(row["classes"]) == 3 for row in rows)
+    assert "no answer to 1 of 3" in done.err
+    text = call("predict", trained, *digit_files, "--abstain-below", "1", "--format", "csv").out.splitlines()
+    assert text[0].startswith("path,answer,class1")
+    assert text[1].split(",")[1] == ""
+    assert "abstains (" in call("predict", trained, digit_files[0], "--abstain-below", "1").out
+    assert call("predict", trained, digit_files[0], "--abstain-below", "90").code == 2
+
+
+def test_predict_writes_a_gallery(call: Command, trained: Path, digit_files: list[Path], tmp_path: Path) -> None:
+    bad = digit_files[0].with_name("bad<b>.png")
+    bad.write_bytes(b"not a picture")
+    page = tmp_path / "made" / "answers.html"
+    done = call("predict", trained, *digit_files, bad, "--gallery", page, "--json")
+    text = page.read_text(encoding="utf-8")
+    assert done.json["gallery"] == str(page)
+    assert text.count("<img") == 3
+    assert all(f">{path.name}</span>" in text for path in digit_files)
+    assert "bad&lt;b&gt;.png" in text
+    assert "bad<b>" not in text
+    answers = {row["class"] for row in done.json["predictions"]}
+    assert set(re.findall(r"<h2>(\d)</h2>", text)) == answers
 
 
 def test_bad_pictures_are_named_and_good_ones_answered(call: Command, trained: Path, digit_files: list[Path]) -> None:

@@ -9,7 +9,25 @@ import pytest
 import torch
 
 from flambeau.metrics.classification import confusion_matrix
-from flambeau.metrics.tables import accuracy_interval, by_class, macro_f1, macro_f1_interval, most_confused, wilson
+from flambeau.metrics.tables import (
+    accuracy_interval,
+    by_class,
+    macro_f1,
+    macro_f1_interval,
+    most_confused,
+    when_sure,
+    wilson,
+)
+
+
+def test_answers_only_when_sure() -> None:
+    probabilities = torch.tensor([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.05, 0.95]])
+    rows = when_sure(probabilities, torch.tensor([0, 0, 1, 0]), [0.5, 0.8, 0.99])
+    assert [row.answered for row in rows] == [1.0, 0.75, 0.0]
+    assert rows[0].accuracy == 0.5
+    assert rows[1].accuracy == pytest.approx(2 / 3)
+    assert math.isnan(rows[2].accuracy)
+    assert rows[1].interval == wilson(2, 3)
 
 
 @pytest.mark.parametrize("absent", [None, "truth", "prediction", "both"])

@@ -61,7 +61,9 @@ def parsed(html: str) -> Balance:
     assert parser.open == []
     assert "script" not in parser.tags
     assert len(parser.ids) == len(set(parser.ids))
-    assert all(address.startswith(("#", "data:image/png;base64,")) for address in parser.addresses)
+    assert all(
+        address.startswith(("#", "data:image/png;base64,", "data:image/jpeg;base64,")) for address in parser.addresses
+    )
     assert not re.search(r"@import|url\((?!#)", html)
     return parser
 

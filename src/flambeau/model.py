@@ -21,7 +21,7 @@ from flambeau.core import Builder, Facts
 from flambeau.engine import device as devices
 from flambeau.engine.codec import without_aliases
 from flambeau.engine.evaluate import evaluation_mode
-from flambeau.errors import DataError, FlambeauError, ModelError
+from flambeau.errors import DataError, FlambeauError, ModelError, UsageError
 from flambeau.modelfile import Description, Header, pack, read_header
 from flambeau.recipe import Recipe, parse
 from flambeau.task import Task
@@ -76,7 +76,7 @@ class Model:
         self.network.to(devices.choose(device))
         return self
 
-    def predict(self, inputs: Any, *, top: int | None = None) -> Any:
+    def predict(self, inputs: Any, *, top: int | None = None, abstain_below: float | None = None) -> Any:
         """Predicts one input or several.
 
         Args:
@@ -84,6 +84,8 @@ class Model:
                 ``(H, W, C)``, a tensor ``(C, H, W)``, all uint8; for texts a ``str``. Or several: a list of these, or
                 an array or tensor of pictures with a batch dimension in front.
             top: How many classes to list; all by default.
+            abstain_below: Gives no answer (``"class"`` is None, ``"abstains"`` is True) where the most probable class
+                has less than this probability.
 
         Returns:
             For each input what the task's ``decode`` gives. For pictures ``{"class": name, "probability": p,
@@ -93,6 +95,7 @@ class Model:
 
         Raises:
             BadRows: An input cannot be read.
+            UsageError: ``abstain_below`` is not a probability, or the model gives none.
         """
         several = _as_several(inputs)
         rows = [inputs] if several is None else several
@@ -101,6 +104,8 @@ class Model:
             decoded += self._predict_rows(rows[start : start + BATCH])
         if top is not None:
             decoded = [{**row, "classes": row["classes"][:top]} if "classes" in row else row for row in decoded]
+        if abstain_below is not None:
+            decoded = [_sure_or_silent(row, abstain_below) for row in decoded]
         return decoded[0] if several is None else decoded
 
     def _predict_rows(self, rows: list[Any]) -> list[Any]:
@@ -299,6 +304,19 @@ def _load_weights(built: nn.Module, weights: Mapping[str, Tensor], path: Path) -
                 received=weights[name].dtype,
             )
     built.load_state_dict(weights)
+
+
+def _sure_or_silent(row: Any, least: float) -> dict[str, Any]:
+    """A prediction without an answer where its probability is less than the least that is wanted."""
+    if not 0 <= least <= 1:
+        raise UsageError("This is not a probability to abstain below.", expected="from 0 to 1", received=least)
+    if not isinstance(row, Mapping) or "probability" not in row or "class" not in row:
+        raise UsageError(
+            "This model gives no probability of an answer, so it cannot abstain.",
+            expected="a model that answers with one of several classes",
+        )
+    abstains = row["probability"] < least
+    return {**row, "class": None if abstains else row["class"], "abstains": abstains}
 
 
 def _as_several(inputs: Any) -> list[Any] | None:

@@ -155,6 +155,7 @@ class View:
         tell: What is printed after training, from the outcome: lines of text, and pictures.
         about: What ``inspect`` prints about data beside the counts: labels and texts, from ``Intake.describe``.
         samples: A few rows of a data set to look at: lines of text, or one picture.
+        thumbnail: A raw input as a picture, uint8 ``(C, H, W)``, or None where it is none.
         noun: What an example is called, in the plural.
         private: Facts that are machinery and not worth a reader's time, such as a tokeniser's tables.
     """
@@ -168,6 +169,7 @@ class View:
     tell: Callable[[Outcome, Recipe], list[str | Shown]] = lambda outcome, recipe: []
     about: Callable[[Mapping[str, Any]], dict[str, str]] = lambda facts: {}
     samples: Callable[[Dataset, int], list[str | Shown]] = lambda dataset, count: []
+    thumbnail: Callable[[Any, Facts], Tensor | None] = lambda raw, facts: None
     noun: str = "examples"
     private: tuple[str, ...] = ()
 

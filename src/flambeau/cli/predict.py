@@ -6,6 +6,7 @@ import csv
 import io
 import json as json_module
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,7 +34,14 @@ def predict(
         list[str], typer.Argument(help="What to predict: pictures or folders of them, texts, ...", metavar="INPUT...")
     ],
     top: Annotated[int, typer.Option(help="How many classes to list.", min=1)] = 3,
+    abstain_below: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Give no answer where no class has this probability.", metavar="P"),
+    ] = None,
     format: Annotated[Format, typer.Option(help="table, json or csv.")] = Format.TABLE,  # noqa: A002 - the option's name
+    gallery: Annotated[
+        Path | None, typer.Option(help="Also write the inputs with their answers as one HTML page.", metavar="FILE")
+    ] = None,
     device: Device = None,
     network: Network = None,
     trust_code: TrustCode = False,
@@ -49,21 +57,28 @@ def predict(
         made_by = load_object(network) if network else None
         loaded = load(model, device=device or "auto", network=made_by, trust_code=trust_code)
         view = loaded.task.view
-        answered, failed = _predict(loaded, view.inputs(inputs), top)
+        named = view.inputs(inputs)
+        answered, failed = _predict(loaded, named, top, abstain_below)
+        if gallery is not None:
+            _write_gallery(gallery, loaded, dict(named), answered, failed)
         _print(to, format, view, answered, top)
         for row in answered:
             if "doubt" in row and not quiet:
                 to.note(f"{row['path']}: {row['doubt']}")
+        silent = sum(bool(row.get("abstains")) for row in answered)
+        if silent and not quiet:
+            to.note(f"no answer to {silent:,} of {len(answered):,}: the model is less than {abstain_below:.0%} sure.")
         for error in failed:
             found = f" It is {error['received']}." if "received" in error else ""
             typer.echo(f"error: {error['path']}: {error['problem']}{found}", err=True)
-        to.result({"predictions": answered, "errors": failed})
+        shown = {} if gallery is None else {"gallery": str(gallery)}
+        to.result({"predictions": answered, "errors": failed, **shown})
         if failed:
             raise typer.Exit(2)
 
 
 def _predict(
-    model: Model, inputs: list[tuple[str, Any]], top: int
+    model: Model, inputs: list[tuple[str, Any]], top: int, abstain_below: float | None
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Predictions of what can be read, and errors for the rest; in portions, so that a folder of any size fits."""
     from flambeau.errors import BadRows
@@ -81,15 +96,30 @@ def _predict(
         portion = there[start : start + BATCH]
         bad: dict[int, Any] = {}
         try:
-            rows = model.predict([raw for _, raw in portion], top=top)
+            rows = model.predict([raw for _, raw in portion], top=top, abstain_below=abstain_below)
         except BadRows as error:
             bad = error.rows
             good = [raw for number, (_, raw) in enumerate(portion) if number not in bad]
-            rows = model.predict(good, top=top) if good else []
+            rows = model.predict(good, top=top, abstain_below=abstain_below) if good else []
         readable = [name for number, (name, _) in enumerate(portion) if number not in bad]
         answered += [{"path": name, **row} for name, row in zip(readable, rows, strict=True)]
         failed += [{"path": portion[number][0], **_told(error)} for number, error in bad.items()]
     return answered, failed
+
+
+def _write_gallery(
+    path: Path, model: Model, raw: dict[str, Any], answered: list[dict[str, Any]], failed: list[dict[str, Any]]
+) -> None:
+    from flambeau import files
+    from flambeau.report.gallery import Answered, render_gallery
+
+    view, about = model.task.view, model.summary()
+    told = f"{about['architecture']}, trained on {about['data']['name']}"
+    answers = [
+        Answered(row["path"], row, view.line(row, 3), partial(view.thumbnail, raw[row["path"]], model.facts))
+        for row in answered
+    ]
+    files.write(path, render_gallery(told, answers, failed).encode())
 
 
 def _told(error: FlambeauError) -> dict[str, object]:

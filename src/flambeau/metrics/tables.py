@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 Z95 = 1.959963984540054
 """The standard normal quantile that leaves 2.5 % above it."""
+
+SURE = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
+"""Probabilities below which one might want no answer."""
 
 
 def wilson(successes: int, total: int, z: float = Z95) -> tuple[float, float]:
@@ -177,3 +180,43 @@ def most_confused(confusion: Tensor, classes: Sequence[str], limit: int = 10) ->
         for row, column, count in pairs
         if count
     ]
+
+
+class WhenSure(NamedTuple):
+    """What is left when a classifier answers only where it is sure.
+
+    Attributes:
+        least: The probability from which on it answers.
+        answered: The part of the rows that it answers.
+        accuracy: How many of these answers are right; NaN when there is none.
+        interval: The 95 % interval of that, by Wilson.
+    """
+
+    least: float
+    answered: float
+    accuracy: float
+    interval: tuple[float, float]
+
+
+def when_sure(probabilities: Tensor, labels: Tensor, least: Sequence[float] = SURE) -> list[WhenSure]:
+    """How many rows are answered, and how many of them rightly, when an answer needs some probability.
+
+    Args:
+        probabilities: ``(N, K)``.
+        labels: ``(N,)`` int64.
+        least: From which probabilities on.
+
+    Example:
+        >>> [row] = when_sure(torch.tensor([[0.9, 0.1], [0.6, 0.4]]), torch.tensor([0, 1]), [0.8])
+        >>> row.answered, row.accuracy
+        (0.5, 1.0)
+    """
+    sureness, answers = probabilities.max(1)
+    right = answers == labels
+    rows = []
+    for threshold in least:
+        taken = sureness >= threshold
+        count, hits = int(taken.sum()), int((right & taken).sum())
+        accuracy = hits / count if count else math.nan
+        rows.append(WhenSure(threshold, count / max(1, len(labels)), accuracy, wilson(hits, count)))
+    return rows

@@ -149,19 +149,19 @@ def figures(*parts: tuple[str, str]) -> str:
 
 
 def picture(image: Tensor, alt: str, side: int = TILE) -> str:
-    """An ``<img>`` holding a uint8 picture ``(C, H, W)`` of 1, 3 or 4 channels as PNG.
+    """An ``<img>`` holding a uint8 picture ``(C, H, W)`` of 1, 3 or 4 channels.
 
-    Pictures of more than one and a half times the side are made smaller; ones smaller than the side keep their hard
-    pixel edges.
+    Pictures of more than one and a half times the side are made smaller, and are JPEG then; others are PNG, pixel by
+    pixel. Ones smaller than the side keep their hard pixel edges.
 
     Raises:
         ValueError: The tensor is not such a picture.
     """
     small = ' class="tiny"' if max(image.shape[1:]) < side else ""
-    return f'<img{small} src="data:image/png;base64,{_png(image, 3 * side // 2)}" alt="{escape(alt)}">'
+    return f'<img{small} src="data:image/{_encoded(image, 3 * side // 2)}" alt="{escape(alt)}">'
 
 
-def _png(image: Tensor, largest: int) -> str:
+def _encoded(image: Tensor, largest: int) -> str:
     from PIL import Image
 
     modes = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -170,10 +170,17 @@ def _png(image: Tensor, largest: int) -> str:
     channels, height, width = image.shape
     raw = image.detach().cpu().permute(1, 2, 0).contiguous().numpy().tobytes()
     made = Image.frombytes(modes[channels], (width, height), raw)
-    made.thumbnail((largest, largest), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    made.save(buffer, format="PNG", optimize=True)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
+    if max(height, width) > largest and channels != 4:
+        # Its exact pixels are lost anyway, and a photograph takes a tenth of the space so.
+        made.thumbnail((largest, largest), Image.Resampling.LANCZOS)
+        made.save(buffer, format="JPEG", quality=88, optimize=True)
+        kind = "jpeg"
+    else:
+        made.thumbnail((largest, largest), Image.Resampling.LANCZOS)
+        made.save(buffer, format="PNG", optimize=True)
+        kind = "png"
+    return f"{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
 def tiles(entries: Sequence[tuple[str, str]], kind: str = "") -> str:

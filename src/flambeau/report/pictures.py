@@ -11,7 +11,15 @@ from torch import Tensor
 
 from flambeau.metrics.calibration import cross_entropy, expected_calibration_error, reliability
 from flambeau.metrics.classification import true_rank
-from flambeau.metrics.tables import accuracy_interval, by_class, macro_f1, macro_f1_interval, most_confused, wilson
+from flambeau.metrics.tables import (
+    accuracy_interval,
+    by_class,
+    macro_f1,
+    macro_f1_interval,
+    most_confused,
+    when_sure,
+    wilson,
+)
 from flambeau.report import figures
 from flambeau.report.elements import (
     TILE,
@@ -229,7 +237,13 @@ def calibration(report: ClassificationReport) -> Section:
         "On the dashed line, predictions made with 80 % confidence are right 80 % of the time; below it, less often."
     )
     drawn = figures.reliability_diagram(curves)
-    return Section("Calibration", side_by_side((caption, drawn)), lead)
+    heading = ["answers only from", "answered", "accuracy of these", "95 %"]
+    rows = [
+        [percent(row.least, 0), percent(row.answered), percent(row.accuracy), percent_range(*row.interval)]
+        for row in when_sure(report.probabilities, report.labels)
+    ]
+    sure = table(heading, rows, numeric=range(4), caption="What abstaining gains: flambeau predict --abstain-below P")
+    return Section("Calibration", side_by_side((caption, drawn)) + sure, lead)
 
 
 def mistakes(report: ClassificationReport) -> Section | None:

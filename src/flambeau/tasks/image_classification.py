@@ -251,6 +251,7 @@ VIEW = View(
     tell=tell,
     about=about,
     samples=shown_samples,
+    thumbnail=lambda raw, facts: images.decode(raw, PictureRules.from_facts(facts["rules"])),
     private=("rules", "counts", "brightness"),
 )
 

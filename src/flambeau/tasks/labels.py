@@ -151,13 +151,14 @@ def _number(value: float | None) -> str:
 
 
 def line(row: Mapping[str, Any], top: int) -> str:
-    """A prediction in a line: the most probable classes."""
-    return "  ".join(f"{entry['class']} {entry['probability']:.1%}" for entry in row["classes"][:top])
+    """A prediction in a line: the most probable classes, in brackets where the model abstains."""
+    told = "  ".join(f"{entry['class']} {entry['probability']:.1%}" for entry in row["classes"][:top])
+    return f"abstains ({told})" if row.get("abstains") else told
 
 
 def cells(row: Mapping[str, Any], top: int) -> dict[str, str]:
-    """A prediction as columns: ``class1``, ``probability1`` and so on."""
-    made: dict[str, str] = {}
+    """A prediction as columns: ``class1``, ``probability1`` and so on; before them ``answer`` where it may be none."""
+    made: dict[str, str] = {"answer": row["class"] or ""} if "abstains" in row else {}
     for number, entry in enumerate(row["classes"][:top], start=1):
         made |= {f"class{number}": entry["class"], f"probability{number}": f"{entry['probability']:.6f}"}
     return made
