@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,22 @@ def test_the_best_is_marked_where_it_is_known_what_is_better(trained: Path, othe
     scores = [run["scores"] for run in found.runs]
     assert scores[1]["test/accuracy"] > scores[0]["test/accuracy"]
     assert found.best == {"test/accuracy": [1, 2], "test/loss": [1, 2]}
+
+
+def test_the_page_has_a_curve_of_each_run_and_the_table(
+    trained: Path, other: Path, tmp_path: Path, call: Command
+) -> None:
+    page = tmp_path / "both.html"
+    done = call("compare", trained, other, "--html", page, "--json")
+    assert done.json["html"] == str(page)
+    html = page.read_text(encoding="utf-8")
+    figures = re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL)
+    assert len(figures) >= 3
+    for figure in figures:
+        assert trained.name in figure
+        assert other.name in figure
+    assert "optimizer.lr" in html
+    assert re.search(r"<td>0\.\d{4} \*</td>", html)
 
 
 def test_a_run_is_taken_as_an_object_too(trained: Path) -> None:

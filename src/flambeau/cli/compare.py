@@ -4,53 +4,32 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from flambeau.cli.output import Debug, Json, Output, Quiet, output
-
-if TYPE_CHECKING:
-    from flambeau.workflow.comparing import Comparison
+from flambeau.cli.output import Debug, Json, Quiet, output
 
 
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Two or more run folders.", metavar="RUN...")],
+    html: Annotated[
+        Path | None, typer.Option(help="Also write a page with the runs' curves over each other.", metavar="FILE")
+    ] = None,
     json: Json = False,
     debug: Debug = False,
     quiet: Quiet = False,
 ) -> None:
     """Put runs beside each other: what differs between their recipes, and their scores."""
     with output(json, debug, quiet) as to:
+        from flambeau import files
         from flambeau.workflow.comparing import compare as put_beside
+        from flambeau.workflow.comparing import comparison_page, rows_of
 
         found = put_beside(runs)
-        _print(to, found)
+        to.table(rows_of(found))
         for note in found.notes:
             to.note(note)
-        to.result(asdict(found))
-
-
-def _print(to: Output, found: Comparison) -> None:
-    names = [Path(run["run"]).name for run in found.runs]
-    rows = [["", *names]]
-    rows += [[key, *(_cell(run[key]) for run in found.runs)] for key in ("task", "model", "data", "epochs")]
-    rows.append(["time", *("" if run["seconds"] is None else f"{run['seconds']:.0f} s" for run in found.runs)])
-    told = {"task", "model.name", "data.source"}
-    rows += [[key, *map(_cell, values)] for key, values in found.differences.items() if key not in told]
-    scores = dict.fromkeys(
-        name for run in found.runs for name in run["scores"] if name.startswith(("test/", "baseline/"))
-    )
-    for name in scores:
-        best = found.best.get(name, [])
-        cells = [_score(run["scores"].get(name), number in best) for number, run in enumerate(found.runs)]
-        rows.append([name, *cells])
-    to.table(rows)
-
-
-def _cell(value: Any) -> str:
-    return "" if value is None else str(value)
-
-
-def _score(value: float | None, best: bool) -> str:
-    return "" if value is None else f"{value:.4f}{' *' if best else ''}"
+        if html is not None:
+            files.write(html, comparison_page(found).encode())
+        to.result({**asdict(found), **({} if html is None else {"html": str(html)})})

@@ -25,6 +25,10 @@ COLOURS = {
     "accent": "#040506",
     "second": "#050607",
     "soft": "#060708",
+    "third": "#070809",
+    "fourth": "#08090a",
+    "fifth": "#090a0b",
+    "sixth": "#0a0b0c",
 }
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",

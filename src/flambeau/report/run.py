@@ -29,8 +29,8 @@ def curves(records: Iterable[Mapping[str, Any]], scores: Sequence[str] = ("loss"
     lines = list(records)
     steps = [line for line in lines if line.get("kind") == "step"]
     epochs = [line for line in lines if line.get("kind") == "epoch"]
-    single, means = _thin(_points(steps, "loss")), _points(epochs, "train/loss")
-    validated = _points(epochs, "val/loss")
+    single, means = _thin(points(steps, "loss")), points(epochs, "train/loss")
+    validated = points(epochs, "val/loss")
     top = _ceiling(single, [*means, *validated])
     loss = figures.lines(
         [("steps", "soft", single), ("train", "second", means), ("validation", "accent", validated)],
@@ -39,12 +39,12 @@ def curves(records: Iterable[Mapping[str, Any]], scores: Sequence[str] = ("loss"
         highest=top,
         faint="steps",
     )
-    drawn_scores = [(_title(name), _score_lines(epochs, name)) for name in scores if name != "loss"]
-    rate = figures.lines([("lr", "soft", _thin(_points(steps, "lr")))], name="Learning rate", ylabel="learning rate")
+    drawn_scores = [(title_of(name), _score_lines(epochs, name)) for name in scores if name != "loss"]
+    rate = figures.lines([("lr", "soft", _thin(points(steps, "lr")))], name="Learning rate", ylabel="learning rate")
     drawn = side_by_side(
         ("Loss; steps above the axis are cut off" if top else "Loss", loss),
         *((f"{title} on the validation split", drawn) for title, drawn in drawn_scores),
-        *((f"{_title(name)}, averaged between logged steps", drawn) for name, drawn in _others(steps)),
+        *((f"{title_of(name)}, averaged between logged steps", drawn) for name, drawn in _others(steps)),
         ("Learning rate", rate),
     )
     listed = fold("The numbers, epoch by epoch", records_table([_epoch_row(line) for line in epochs])) if epochs else ""
@@ -59,12 +59,13 @@ def _others(steps: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """The losses of further phases and the named parts of losses, a figure for each."""
     names = dict.fromkeys(name for line in steps for name in line if name not in STEP_KEYS)
     return [
-        (name, figures.lines([(name, "soft", _thin(_points(steps, name)))], name=_title(name), ylabel=_title(name)))
+        (name, figures.lines([(name, "soft", _thin(points(steps, name)))], name=title_of(name), ylabel=title_of(name)))
         for name in names
     ]
 
 
-def _title(name: str) -> str:
+def title_of(name: str) -> str:
+    """A score's name as a title."""
     text = name.replace("_", " ").replace("/", ": ")
     return text[:1].upper() + text[1:]
 
@@ -72,8 +73,8 @@ def _title(name: str) -> str:
 def _score_lines(epochs: Sequence[Mapping[str, Any]], name: str) -> str:
     series = [("train", "second", f"train/{name}"), ("validation", "accent", f"val/{name}")]
     return figures.lines(
-        [(title, colour, _points(epochs, key)) for title, colour, key in series],
-        name=_title(name),
+        [(title, colour, points(epochs, key)) for title, colour, key in series],
+        name=title_of(name),
         ylabel=name.replace("_", " "),
         as_percent=name == "accuracy",
     )
@@ -87,7 +88,8 @@ def _epoch_row(line: Mapping[str, Any]) -> dict[str, Any]:
     return shown
 
 
-def _points(lines: Sequence[Mapping[str, Any]], name: str) -> Points:
+def points(lines: Sequence[Mapping[str, Any]], name: str) -> Points:
+    """A value over the steps, from the lines of ``metrics.jsonl`` that have it and in which it is finite."""
     found = ((line.get("step"), line.get(name)) for line in lines)
     return [
         (float(step), float(value))

@@ -54,6 +54,39 @@ def compare(runs: Sequence[str | Path | Run]) -> Comparison:
     return Comparison([_about(run) for run in opened], differences, _best(opened), _notes(opened))
 
 
+def rows_of(found: Comparison) -> list[list[str]]:
+    """The comparison as a table of text: a column for each run, the names in the first row."""
+    rows = [["", *(Path(run["run"]).name for run in found.runs)]]
+    rows += [[key, *(_cell(run[key]) for run in found.runs)] for key in ("task", "model", "data", "epochs")]
+    rows.append(["time", *("" if run["seconds"] is None else f"{run['seconds']:.0f} s" for run in found.runs)])
+    told = {"task", "model.name", "data.source"}
+    rows += [[key, *map(_cell, values)] for key, values in found.differences.items() if key not in told]
+    scores = dict.fromkeys(
+        name for run in found.runs for name in run["scores"] if name.startswith(("test/", "baseline/"))
+    )
+    for name in scores:
+        best = found.best.get(name, [])
+        cells = [_score(run["scores"].get(name), number in best) for number, run in enumerate(found.runs)]
+        rows.append([name, *cells])
+    return rows
+
+
+def comparison_page(found: Comparison) -> str:
+    """The comparison with the runs' curves, as one HTML text that needs nothing outside itself."""
+    from flambeau.report.comparison import render_comparison
+
+    rows = rows_of(found)
+    return render_comparison(rows[0][1:], rows, [list(Run(run["run"]).metrics()) for run in found.runs], found.notes)
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _score(value: float | None, best: bool) -> str:
+    return "" if value is None else f"{value:.4f}{' *' if best else ''}"
+
+
 def _about(run: Run) -> dict[str, Any]:
     return {
         "run": str(run.path),
