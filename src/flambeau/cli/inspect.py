@@ -11,6 +11,7 @@ from flambeau.cli.output import Debug, Json, Network, Output, Quiet, Settings, T
 
 if TYPE_CHECKING:
     from flambeau.task import Shown
+    from flambeau.workflow.inspecting import Inspection
 
 
 def inspect(
@@ -28,6 +29,13 @@ def inspect(
     samples: Annotated[int, typer.Option(help="For data: how many samples to show.", min=0)] = 20,
     png: Annotated[
         Path | None, typer.Option(help="For data: where the sample grid goes. Default: <name>-samples.png.")
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(help="For a network, run or model: also write a page with its graph and filters.", metavar="FILE"),
+    ] = None,
+    example: Annotated[
+        str | None, typer.Option(help="For that page: show what the layers make of this input.", metavar="INPUT")
     ] = None,
     json: Json = False,
     debug: Debug = False,
@@ -48,6 +56,9 @@ def inspect(
             trust_code=trust_code,
         )
         facts = found.facts
+        if html is not None or example is not None:
+            _write_page(found, html, example)
+            facts = {**facts, "html": str(html)}
         if found.dataset is None:
             _PRINTERS[found.kind](to, facts)
         else:
@@ -56,6 +67,22 @@ def inspect(
             _print_data(to, facts, {**found.about, **shown}, lines)
             facts = {**facts, **({"samples": lines} if lines else shown)}
         to.result({"kind": found.kind, **facts})
+
+
+def _write_page(found: Inspection, html: Path | None, example: str | None) -> None:
+    from flambeau import files
+    from flambeau.errors import UsageError
+
+    if html is None:
+        raise UsageError("An example is shown on a page.", where="--example", remedy="Name the page: --html FILE.")
+    if found.page is None:
+        raise UsageError(
+            "There is no network to write a page about.",
+            where="--html",
+            expected="a network, a finished run or a model file",
+            received=found.kind,
+        )
+    files.write(html, found.page(example).encode())
 
 
 def _arguments(settings: list[str]) -> dict[str, Any]:

@@ -33,6 +33,8 @@ class Inspection:
         dataset: The data set, for ``data``.
         about: For ``data``: what there is to say beside the counts, as labels and texts.
         samples: For ``data``: makes a few rows to look at, as lines of text or one picture.
+        page: For what has a network: makes an HTML page with its graph, its first filters and, of an example as
+            ``predict`` takes it, the activations. None where there is none.
     """
 
     kind: Literal["data", "network", "run", "model"]
@@ -40,6 +42,7 @@ class Inspection:
     dataset: Dataset | None = None
     about: Mapping[str, str] = field(default_factory=dict)
     samples: Callable[[int], list[str | Shown]] = lambda count: []
+    page: Callable[[str | None], str] | None = None
 
 
 def inspect(
@@ -148,7 +151,16 @@ def _named(name: str, owner: str, facts: Facts, arguments: dict[str, Any]) -> In
     recipe = parse(catalog.tables(task))
     recipe = recipe.model_copy(update={"model": recipe.model.model_validate({"name": name, **arguments})})
     model = task.build(recipe, small, catalog.network(name, task))
-    return Inspection("network", {"name": name, **_layers_of(model, task, small)})
+    found = {"name": name, **_layers_of(model, task, small)}
+    return Inspection("network", found, page=_page(name, found, model, task, small))
+
+
+def _page(
+    name: str, found: Mapping[str, Any], model: nn.Module, task: Task, facts: Facts
+) -> Callable[[str | None], str]:
+    from flambeau.workflow.network_page import network_page
+
+    return lambda example: network_page(name, found, model, task, facts, example)
 
 
 def _layers_of(model: nn.Module, task: Task, facts: Facts) -> dict[str, Any]:
@@ -178,6 +190,7 @@ def _run(run: Run, network: Any, trust_code: bool) -> Inspection:
     info = {key: value for key, value in run.info.items() if key != "facts"}
     epochs = [line for line in run.metrics() if line["kind"] == "epoch"]
     found: dict[str, Any] = {"run": str(run.path), "recipe": run.recipe.to_dict(), **info, "metrics": epochs}
+    page = None
     scoring = run.info.get("scoring", {})
     found["shown"] = list(scoring.get("shown", ()))
     if run.finished:
@@ -191,11 +204,14 @@ def _run(run: Run, network: Any, trust_code: bool) -> Inspection:
             ]
         else:
             wanted = ("input", "layers", "parameters", "multiply_adds")
-            found |= {key: value for key, value in _model(model).facts.items() if key in wanted}
-    return Inspection("run", found)
+            looked = _model(model)
+            page = looked.page
+            found |= {key: value for key, value in looked.facts.items() if key in wanted}
+    return Inspection("run", found, page=page)
 
 
 def _model(model: Model) -> Inspection:
     found = _layers_of(model.network, model.task, model.facts)
-    inner = {key: found[key] for key in ("input", "layers", "multiply_adds")}
-    return Inspection("model", {**model.summary(), **inner})
+    about = {**model.summary(), **{key: found[key] for key in ("input", "layers", "multiply_adds")}}
+    name = f"{about['architecture']} for {about['task']}"
+    return Inspection("model", about, page=_page(name, found, model.network, model.task, model.facts))
