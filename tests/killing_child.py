@@ -27,7 +27,7 @@ HERE = Path(__file__).resolve()
 CONFIGS: dict[str, dict[str, Any]] = {
     "adamw": {
         "data": {"source": f"{HERE}:pictures"},
-        "augment": {"shift": 1, "mirror": True},
+        "augment": {"preset": "light", "shift": 1, "hue": 0.1, "mirror": True},
         "model": {"name": f"{HERE}:Net"},
         "optimizer": {"name": "adamw", "lr": 0.01, "weight_decay": 0.05},
         "schedule": {"name": "one-cycle"},
@@ -36,7 +36,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
     "sgd": {
         "data": {"source": f"{HERE}:pictures"},
-        "augment": {"crop": 0.7, "mirror": False},
+        "augment": {"preset": "strong", "crop": 0.7, "mirror": False},
         "model": {"name": f"{HERE}:Net"},
         "loss": {"label_smoothing": 0.1, "class_weights": "balanced"},
         "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.9, "nesterov": True},

@@ -23,7 +23,8 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "files": {"errors"},
     "userfile": {"errors"},
-    "recipe": {"errors", "files", "userfile"},
+    "wording": {"errors"},
+    "recipe": {"errors", "files", "userfile", "wording"},
     "columns": set(),
     "core": {"columns", "errors", "files", "userfile", "recipe"},
     "task": BASE,
@@ -35,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "report": BASE | {"metrics", "data"},
     "tasks": BASE | BUILDING | {"task", "engine.optim"},
     # Everything else that the catalog names, it names in strings, so that looking up costs no import.
-    "catalog": BASE | {"task", "models.custom"},
+    "catalog": BASE | {"task", "wording", "models.custom"},
     "datasets": BASE | {"task", "catalog", "data"},
     "modelfile": BASE,
     "model": BASE | BUILDING | NAMED | {"engine", "tasks"},

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from flambeau.core import Draw
-from flambeau.data.augment import crop, draws, mirror, picture_transform, shift
+from flambeau.data.augment import draws, picture_transform
+from flambeau.data.augment.geometry import crop, mirror, shift
 from flambeau.recipe import Augment
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA"))]
@@ -48,7 +49,21 @@ def test_draws_are_pinned_on_every_device(device: str) -> None:
 PINNED = [[11917768, 14987723], [11209925, 13554448], [2720120, 12398519]]
 
 
-@pytest.mark.parametrize("augment", [Augment(), Augment(shift=3), Augment(crop=0.6), Augment(shift=2, crop=0.8)])
+VARIED = [
+    Augment(),
+    Augment(shift=3),
+    Augment(crop=0.6),
+    Augment(shift=2, crop=0.8),
+    Augment(rotate=30),
+    Augment(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.2),
+    Augment(randaugment=3, magnitude=20),
+    Augment(cutout=0.5),
+    Augment(preset="light"),
+    Augment(preset="strong", mixup=0, cutmix=0),
+]
+
+
+@pytest.mark.parametrize("augment", VARIED)
 def test_augmentation_depends_on_seed_epoch_and_row_only(augment: Augment) -> None:
     images, rows = pictures(30), torch.arange(100, 130)
     transform = picture_transform(augment, mirrored=True)

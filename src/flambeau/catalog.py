@@ -20,9 +20,10 @@ from pydantic import ValidationError
 
 from flambeau.core import Builder
 from flambeau.errors import ModelError, RecipeError, UsageError, did_you_mean
-from flambeau.recipe import OPTIONAL, Recipe, parse, read_toml, sentences
+from flambeau.recipe import OPTIONAL, Recipe, parse, read_toml
 from flambeau.task import Task
 from flambeau.userfile import in_file, load_object
+from flambeau.wording import sentences
 
 TASKS = {
     "image-classification": "flambeau.tasks.image_classification:TASK",

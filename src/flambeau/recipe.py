@@ -10,12 +10,13 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from string import Formatter
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from flambeau.errors import RecipeError, did_you_mean
+from flambeau.wording import sentences
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -74,12 +75,70 @@ class Images(Part):
     max_aspect: Positive = 20.0
 
 
-class Augment(Part):
-    """How training pictures are varied."""
+Share = Annotated[float, Field(ge=0, le=1)]
 
+PRESETS: dict[str, dict[str, Any]] = {
+    "none": {"mirror": False},
+    "light": {"mirror": "auto", "crop": 0.8, "rotate": 5.0, "brightness": 0.2, "contrast": 0.2, "saturation": 0.2},
+    "strong": {
+        "mirror": "auto",
+        "crop": 0.6,
+        "randaugment": 2,
+        "magnitude": 10.0,
+        "cutout": 0.3,
+        "mixup": 0.2,
+        "cutmix": 1.0,
+    },
+}
+"""What a preset sets; everything else is off."""
+
+
+class Augment(Part):
+    """How training pictures are varied. A preset sets several keys at once, and those that are said beside it win."""
+
+    preset: Literal["none", "light", "strong"] | None = None
     mirror: Literal["auto"] | bool = "auto"
     shift: Annotated[int, Field(ge=0, le=64)] = 0
     crop: Annotated[float, Field(gt=0, le=1)] = 1.0
+    rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
+    brightness: Share = 0.0
+    contrast: Share = 0.0
+    saturation: Share = 0.0
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    randaugment: Annotated[int, Field(ge=0, le=8)] = 0
+    magnitude: Annotated[float, Field(ge=0, le=30)] = 10.0
+    cutout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
+    cutmix: Annotated[float, Field(ge=0, le=10)] = 0.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, raw: Any) -> Any:
+        if not isinstance(raw, Mapping):
+            return raw
+        name = raw.get("preset")
+        return {**PRESETS[name], **raw} if isinstance(name, str) and name in PRESETS else raw
+
+    @property
+    def mixes(self) -> bool:
+        """Whether examples are mixed with others, and their labels with them."""
+        return bool(self.mixup or self.cutmix)
+
+    def contradictions(self, batch_size: int | str, channels: int | str) -> list[str]:
+        """Settings that mean nothing beside others.
+
+        Args:
+            batch_size: The recipe's.
+            channels: The pictures', as the recipe has them.
+        """
+        found = []
+        if self.mixes and batch_size == 1:
+            found.append("augment.mixup, augment.cutmix: need a second picture in the batch, and train.batch_size is 1")
+        if not self.randaugment and self.magnitude != type(self).model_fields["magnitude"].default:
+            found.append("augment.magnitude: says how strong augment.randaugment is, which is off (0)")
+        if channels == 1 and self.preset is None and (self.saturation or self.hue):
+            found.append("augment.saturation, augment.hue: images.channels = 1 leaves no colours to change")
+        return found
 
 
 class Text(Part):
@@ -291,7 +350,7 @@ def parse(raw: Mapping[str, Any], *, where: object = None, checks: Iterable[Chec
     try:
         recipe = Recipe.model_validate(raw)
     except ValidationError as error:
-        mistakes += sentences(error)
+        mistakes += sentences(error, Recipe)
     for check in checks:
         mistakes += [mistake for mistake in check(raw) if mistake not in mistakes]
     if mistakes or recipe is None:
@@ -380,84 +439,3 @@ def _without_none(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_none(item) for key, item in value.items() if item is not None}
     return [_without_none(item) for item in value] if isinstance(value, list) else value
-
-
-def sentences(error: ValidationError, model: type[BaseModel] | None = None) -> list[str]:
-    """pydantic's findings about a model (by default a recipe), one sentence a field: a union's branches are joined."""
-    model = model or Recipe
-    by_field: dict[str, list[str]] = {}
-    for item in error.errors(include_url=False):
-        path = _field(item["loc"], model)
-        text = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
-            text = f"there is no such setting. {did_you_mean(str(item['loc'][-1]), _known(item['loc'][:-1], model))}"
-        else:
-            text = f"{_expected(item['type'], item.get('ctx', {}), text)}, received {item['input']!r}"
-        by_field.setdefault(path, []).append(text)
-    return [f"{path}: {_join(texts)}" for path, texts in by_field.items()]
-
-
-_EXPECTED = {
-    "bool_parsing": "expected true or false",
-    "bool_type": "expected true or false",
-    "dict_type": "expected a table",
-    "finite_number": "expected a finite number",
-    "float_parsing": "expected a number",
-    "float_type": "expected a number",
-    "greater_than": "expected more than {gt:g}",
-    "greater_than_equal": "expected at least {ge:g}",
-    "int_from_float": "expected a whole number",
-    "int_parsing": "expected a whole number",
-    "int_type": "expected a whole number",
-    "less_than": "expected less than {lt:g}",
-    "less_than_equal": "expected at most {le:g}",
-    "list_type": "expected a list",
-    "literal_error": "expected {expected}",
-    "model_type": "expected a table",
-    "string_type": "expected a text",
-    "tuple_type": "expected a list",
-}
-"""What is said in place of pydantic's own sentences, by the type of the error."""
-
-
-def _expected(kind: str, context: Mapping[str, Any], text: str) -> str:
-    """A sentence about a wrong value, in the words that a recipe's writer knows."""
-    known = _EXPECTED.get(kind)
-    return f"{text[0].lower()}{text[1:]}" if known is None else known.format(**context)
-
-
-def _join(texts: list[str]) -> str:
-    first, *rest = texts
-    received = f", received {first.rsplit(', received ', 1)[1]}" if ", received " in first else ""
-    bare = [text.removesuffix(received) for text in [first, *rest]]
-    different = list(dict.fromkeys(bare))
-    if all(text.startswith("expected ") for text in different):
-        different[1:] = [text.removeprefix("expected ") for text in different[1:]]
-    return " or ".join(different) + received
-
-
-def _field(location: tuple[int | str, ...], model: type[BaseModel] | None) -> str:
-    """The path of a field, without the names that pydantic gives to the branches of a union."""
-    names: list[str] = []
-    for part in location:
-        if model is not None and part in model.model_fields:
-            model = _model_of(model.model_fields[str(part)].annotation)
-        elif names and model is None:
-            if isinstance(part, int):
-                names.append(str(part))
-            continue
-        names.append(str(part))
-    return ".".join(names)
-
-
-def _known(location: tuple[int | str, ...], model: type[BaseModel] | None) -> list[str]:
-    for part in location:
-        model = _model_of(model.model_fields[str(part)].annotation) if model else None
-    return list(model.model_fields) if model else []
-
-
-def _model_of(annotation: Any) -> type[BaseModel] | None:
-    for candidate in (annotation, *get_args(annotation)):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-    return None

@@ -27,6 +27,10 @@ def inspect(
     network: Network = None,
     trust_code: TrustCode = False,
     samples: Annotated[int, typer.Option(help="For data: how many samples to show.", min=0)] = 20,
+    augmented: Annotated[
+        bool,
+        typer.Option("--augmented", help="For data: show samples as training would vary them; --set changes how."),
+    ] = False,
     png: Annotated[
         Path | None, typer.Option(help="For data: where the sample grid goes. Default: <name>-samples.png.")
     ] = None,
@@ -43,6 +47,7 @@ def inspect(
 ) -> None:
     """Look at data, a network's layers, a run or a model file."""
     with output(json, debug, quiet) as to:
+        from flambeau.errors import UsageError
         from flambeau.userfile import load_object
         from flambeau.workflow.inspecting import inspect as look
 
@@ -51,10 +56,13 @@ def inspect(
             task=task,
             shape=_shape(shape),
             classes=classes,
-            settings=_arguments(settings or []),
+            settings={} if augmented else _arguments(settings or []),
             network=load_object(network) if network else None,
             trust_code=trust_code,
+            varied=(settings or []) if augmented else None,
         )
+        if augmented and found.dataset is None:
+            raise UsageError("Only data can be shown augmented.", where="--augmented", received=f"a {found.kind}")
         facts = found.facts
         if html is not None or example is not None:
             _write_page(found, html, example)

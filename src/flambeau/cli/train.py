@@ -39,6 +39,9 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Of everything that is random.")] = None,
     device: Device = None,
     settings: Settings = None,
+    augment: Annotated[
+        str | None, typer.Option(help="How much training pictures are varied.", metavar="none|light|strong")
+    ] = None,
     balanced: Annotated[bool, typer.Option("--balanced", help="Weigh classes by how rare they are.")] = False,
     on_bad: Annotated[
         str | None, typer.Option(help="What to do about rows that cannot be read.", metavar="fail|skip")
@@ -54,6 +57,7 @@ def train(
 
         flags = [f"data.on_bad={on_bad}"] if on_bad is not None else []
         flags += ["loss.class_weights=balanced"] if balanced else []
+        flags += [f"augment.preset={augment}"] if augment is not None else []
         run = train_model(
             source,
             recipe=recipe,

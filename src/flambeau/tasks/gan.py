@@ -421,7 +421,10 @@ def read(raw: Columns, facts: Facts) -> dict[str, Column]:
 
 def checks(recipe: Recipe) -> list[str]:
     """Settings that contradict each other."""
-    return classless_checks(recipe) + optimizer_checks(recipe)
+    mistakes = recipe.augment.contradictions(recipe.train.batch_size, recipe.images.channels)
+    if recipe.augment.mixes:
+        mistakes.append("augment.mixup, augment.cutmix: a GAN has no labels to mix beside the pictures; set both to 0")
+    return mistakes + classless_checks(recipe) + optimizer_checks(recipe)
 
 
 INTAKE = Intake(

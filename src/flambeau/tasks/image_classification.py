@@ -97,9 +97,9 @@ def measure(split: Split, facts: Facts, recipe: Recipe) -> Facts:
 
 
 def transform(recipe: Recipe, facts: Facts) -> Transform | None:
-    """Mirror, shift and crop; a mirrored digit or letter would no longer be one, so ``auto`` asks the data."""
+    """What ``[augment]`` says; a mirrored digit or letter would no longer be one, so ``auto`` asks the data."""
     mirror = facts["mirror"] if recipe.augment.mirror == "auto" else recipe.augment.mirror
-    return picture_transform(recipe.augment, mirror)
+    return picture_transform(recipe.augment, mirror, len(facts["classes"]))
 
 
 def build(recipe: Recipe, facts: Facts, builder: Builder) -> nn.Module:
@@ -228,6 +228,7 @@ def checks(recipe: Recipe) -> list[str]:
         mistakes.append("images.mean: goes with images.std, one number of each for each channel")
     elif mean is not None and recipe.images.channels not in ("auto", len(mean)):
         mistakes.append(f"images.mean: expected {recipe.images.channels} numbers, received {len(mean)}")
+    mistakes += recipe.augment.contradictions(recipe.train.batch_size, recipe.images.channels)
     return mistakes + labels.checks(recipe)
 
 

@@ -33,21 +33,32 @@ Forward = Callable[[nn.Module, Batch], Tensor]
 
 
 def phases_of(recipe: Recipe, facts: Facts, forward: Forward) -> tuple[Phase, ...]:
-    """One phase: cross-entropy or negative log-likelihood, weighted by class where the recipe says so."""
+    """One phase: cross-entropy or negative log-likelihood, weighted by class where the recipe says so.
+
+    What is learnt is the class ``label``, int64 ``(N,)``, or where a batch has one the distribution ``target``, float32
+    ``(N, K)``. The loss of a distribution is the sum over the classes of share times weight times negative
+    log-probability, and its count that of share times weight. So the two agree where all of a row is one class, and the
+    mean stays a weighted mean (PyTorch's own divides by the number of rows, whatever the weights).
+    """
     weights = class_weights(recipe, facts)
     smoothing = recipe.loss.label_smoothing
 
     def loss(model: nn.Module, batch: Batch) -> Loss:
-        outputs, label = forward(model, batch), batch["label"]
+        outputs, wanted = forward(model, batch), batch.get("target", batch["label"])
         weight = None if weights is None else outputs.new_tensor(weights)
-        if recipe.loss.name == "nll":
-            return Loss(F.nll_loss(outputs, label, weight, reduction="sum"))
-        return Loss(F.cross_entropy(outputs, label, weight, reduction="sum", label_smoothing=smoothing))
+        if recipe.loss.name == "cross-entropy":
+            return Loss(F.cross_entropy(outputs, wanted, weight, reduction="sum", label_smoothing=smoothing))
+        if "target" in batch:
+            return Loss(-(outputs * (wanted if weight is None else wanted * weight)).sum())
+        return Loss(F.nll_loss(outputs, wanted, weight, reduction="sum"))
 
     def count(batch: Batch) -> float:
         if weights is None:
             return len(batch["label"])
-        return float(batch["label"].new_tensor(weights, dtype=torch.float64)[batch["label"]].sum())
+        by_class = torch.tensor(weights, dtype=torch.float64, device=batch["label"].device)
+        if "target" in batch:
+            return float((batch["target"] @ by_class.to(batch["target"].dtype)).sum(dtype=torch.float64))
+        return float(by_class[batch["label"]].sum())
 
     return (Phase("loss", loss, count, optimizer_of(recipe)),)
 

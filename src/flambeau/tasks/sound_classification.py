@@ -16,6 +16,7 @@ from flambeau.columns import Column, Columns, Dataset, Split
 from flambeau.core import Batch, Builder, Draw, Facts, Transform
 from flambeau.data import sounds
 from flambeau.data.augment import draws
+from flambeau.data.augment.mixing import beta_quantiles, mixed_targets, mixup
 from flambeau.data.splits import with_test_and_validation
 from flambeau.data.waves import probe, read_sounds
 from flambeau.errors import DataError
@@ -35,7 +36,7 @@ COVERED = 95
 MEASURED = 2000
 """Recordings that the statistics of the mel bands are taken from, at most."""
 
-_SHIFT, _GAIN, _MASK = 11, 12, 13
+_SHIFT, _GAIN, _MASK, _MIX = 11, 12, 13, 14
 
 
 class SoundOptions(Part):
@@ -48,6 +49,8 @@ class SoundOptions(Part):
     mask_mels: Annotated[float, Field(ge=0, le=1)] = 0.15
     mask_frames: Annotated[float, Field(ge=0, le=1)] = 0.15
     """The widest strip of mel bands, and of time, that is blotted out, as a fraction of all."""
+    mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Mixes recordings and their labels in pairs; both parameters of the beta distribution of the shares. 0 is off."""
 
 
 def facts(split: Split, info: Mapping[str, Any], recipe: Recipe) -> Facts:
@@ -96,7 +99,7 @@ def measure(split: Split, facts: Facts, recipe: Recipe) -> Facts:
 
 
 def transform(recipe: Recipe, facts: Facts) -> Transform | None:
-    """Moves recordings in time, changes their loudness, and chooses strips of the spectrogram to blot out."""
+    """Moves recordings in time, changes their loudness, chooses strips of the spectrogram to blot out, and mixes."""
     options = SoundOptions.model_validate(recipe.options)
     most = round(options.shift * facts["length"])
     strips = [round(options.mask_mels * facts["size"][0]), round(options.mask_frames * facts["size"][1])]
@@ -113,9 +116,13 @@ def transform(recipe: Recipe, facts: Facts) -> Transform | None:
         varied = {**batch, "sound": values}
         if any(strips):
             varied["masks"] = masks_of(draws(draw, _MASK, 4), facts["size"], strips)
+        if options.mixup:
+            share = beta_quantiles(options.mixup, draws(draw, _MIX, 1)[:, 0])
+            varied["sound"] = mixup(values, share)
+            varied["target"] = mixed_targets(batch["label"], len(facts["classes"]), share)
         return varied
 
-    return vary if most or options.gain or any(strips) else None
+    return vary if most or options.gain or any(strips) or options.mixup else None
 
 
 def moved(sound: Tensor, by: Tensor) -> Tensor:

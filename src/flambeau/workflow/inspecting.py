@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from flambeau.recipe import parse
 from flambeau.run import RECIPE, Run
 from flambeau.task import Shown, Task
 from flambeau.userfile import in_file, load_object
+from flambeau.workflow.augmented import augmented
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ def inspect(
     settings: dict[str, Any] | None = None,
     network: Any = None,
     trust_code: bool = False,
+    varied: Sequence[str] | None = None,
 ) -> Inspection:
     """Looks at a data source, a network, a run or a model file.
 
@@ -66,6 +68,8 @@ def inspect(
         settings: For a network: arguments of its builder.
         network: For a run or model of the user's own class: as for :func:`flambeau.load`.
         trust_code: As for :func:`flambeau.load`.
+        varied: For data: ``key=value`` settings of a recipe; the samples are then training examples as that recipe
+            varies them.
 
     Returns:
         ``kind`` and ``facts``; for data the data set, too.
@@ -88,10 +92,10 @@ def inspect(
     if isinstance(target, nn.Module):
         return _network(type(target).__name__, target, shape)
     if not isinstance(target, str | Path):
-        return _data(target, task)
+        return _data(target, task, varied)
     text, path = str(target), Path(target)
     if text in catalog.names("datasets"):
-        return _data(text, task)
+        return _data(text, task, varied)
     if owner is not None:
         return _named(text, owner, facts, settings or {})
     if (path / RECIPE).is_file():
@@ -104,8 +108,8 @@ def inspect(
             return _network(
                 text, catalog.builder(text, catalog.task(task or datasets.DEFAULT))(facts, **(settings or {})), shape
             )
-        return _data(text, task)
-    return _folder(text, task)
+        return _data(text, task, varied)
+    return _folder(text, task, varied)
 
 
 def _owner(name: str, task: str | None) -> str | None:
@@ -114,10 +118,10 @@ def _owner(name: str, task: str | None) -> str | None:
     return next((owner for owner in wanted if name in catalog.networks(catalog.task(owner))), None)
 
 
-def _folder(text: str, task: str | None) -> Inspection:
+def _folder(text: str, task: str | None, varied: Sequence[str] | None) -> Inspection:
     """Data in a file or folder, or an error that knows every kind of name."""
     if Path(text).exists() and Path(text).suffix != ".py":
-        return _data(text, task)
+        return _data(text, task, varied)
     models = {name for owner in catalog.task_names() for name in catalog.networks(catalog.task(owner))}
     names = [*catalog.names("datasets"), *sorted(models)]
     if Path(text).suffix == ".py":
@@ -132,13 +136,17 @@ def _folder(text: str, task: str | None) -> Inspection:
     )
 
 
-def _data(source: Any, task: str | None) -> Inspection:
+def _data(source: Any, task: str | None, varied: Sequence[str] | None) -> Inspection:
     name = task or datasets.task_of(source)
     chosen, dataset = catalog.task(name), datasets.load(source, task=name)
     facts = {"task": chosen.name, **chosen.intake.describe(dataset)}
-    return Inspection(
-        "data", facts, dataset, chosen.view.about(facts), lambda count: chosen.view.samples(dataset, count)
-    )
+
+    def samples(count: int) -> list[str | Shown]:
+        if varied is None:
+            return chosen.view.samples(dataset, count)
+        return augmented(source, task, varied, count)
+
+    return Inspection("data", facts, dataset, chosen.view.about(facts), samples)
 
 
 def _named(name: str, owner: str, facts: Facts, arguments: dict[str, Any]) -> Inspection:

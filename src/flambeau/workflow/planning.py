@@ -43,9 +43,12 @@ def resolve(
     """
     raw, where = _load(recipe, source, task)
     settings = list(settings)
-    named = with_settings({}, settings).get("model", {})
+    named = with_settings({}, settings)
     # Before the settings, since these may hold arguments of the model that a flag names.
-    raw = _renamed(raw, model or (named.get("name") if isinstance(named, Mapping) else None))
+    raw = _renamed(raw, model or _entry(named, "model", "name"))
+    if _entry(named, "augment", "preset") is not None:
+        # A preset replaces all that the recipe says of augmentation; single settings beside it win over it.
+        raw = {table: value for table, value in raw.items() if table != "augment"}
     raw = with_settings(raw, settings)
     flags = {
         "data.source": source,
@@ -63,6 +66,11 @@ def resolve(
     if mistakes:
         raise RecipeError(mistakes, where=where)
     return _spelt_out(resolved)
+
+
+def _entry(raw: Mapping[str, Any], table: str, key: str) -> Any:
+    inner = raw.get(table)
+    return inner.get(key) if isinstance(inner, Mapping) else None
 
 
 def _completed(raw: dict[str, Any]) -> dict[str, Any]:
