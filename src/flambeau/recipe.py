@@ -197,9 +197,11 @@ class InitialPart(Part):
 
 
 class LossPart(Part):
-    """What is minimised."""
+    """What is minimised. Each task takes some of these; ``auto`` is its usual one."""
 
-    name: Literal["cross-entropy", "nll"] = "cross-entropy"
+    name: Literal[
+        "auto", "cross-entropy", "nll", "kl", "hinge", "squared-hinge", "bce", "mse", "msle", "mae", "huber"
+    ] = "auto"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     class_weights: Literal["balanced"] | list[NonNegative] | None = None
 

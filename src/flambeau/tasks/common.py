@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from flambeau.columns import Columns
@@ -37,13 +39,27 @@ def optimizer_checks(recipe: Recipe) -> list[str]:
     return mistakes
 
 
+def loss_name(recipe: Recipe, known: Sequence[str]) -> str:
+    """The loss that the recipe asks for; the first of those that the task knows where it asks for none."""
+    return known[0] if recipe.loss.name == "auto" else recipe.loss.name
+
+
+def loss_checks(recipe: Recipe, known: Sequence[str]) -> list[str]:
+    """A loss that the task does not know, and smoothing of one that has nothing to smooth."""
+    name = loss_name(recipe, known)
+    if name not in known:
+        return [f"loss.name: {recipe.task} takes {', '.join(known)}, received {name!r}"]
+    if recipe.loss.label_smoothing and name not in ("cross-entropy", "bce"):
+        return [f"loss.label_smoothing: goes with cross-entropy and bce; with {name} leave it at 0"]
+    return []
+
+
 def classless_checks(recipe: Recipe) -> list[str]:
     """Settings that only mean something where there are classes, for tasks that have none."""
     mistakes = []
     if recipe.loss.class_weights is not None:
         mistakes.append(f"loss.class_weights: {recipe.task} has no classes to weigh")
-    if recipe.loss.name != "cross-entropy":
-        mistakes.append(f"loss.name: {recipe.task} takes cross-entropy, received {recipe.loss.name!r}")
+    mistakes += loss_checks(recipe, ("cross-entropy",))
     if recipe.show.by_class or recipe.show.class_names:
         mistakes.append(f"show.by_class, show.class_names: {recipe.task} has no classes to show")
     return mistakes

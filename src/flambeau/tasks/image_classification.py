@@ -229,7 +229,7 @@ def checks(recipe: Recipe) -> list[str]:
     elif mean is not None and recipe.images.channels not in ("auto", len(mean)):
         mistakes.append(f"images.mean: expected {recipe.images.channels} numbers, received {len(mean)}")
     mistakes += recipe.augment.contradictions(recipe.train.batch_size, recipe.images.channels)
-    return mistakes + labels.checks(recipe)
+    return mistakes + labels.checks(recipe, mixes=recipe.augment.mixes)
 
 
 INTAKE = Intake(

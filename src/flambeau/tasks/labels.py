@@ -17,7 +17,7 @@ from flambeau.metrics.classification import classification
 from flambeau.metrics.tables import accuracy_interval, by_class
 from flambeau.recipe import Recipe
 from flambeau.task import Breakdown, Outcome
-from flambeau.tasks.common import optimizer_checks, optimizer_of
+from flambeau.tasks.common import loss_checks, loss_name, optimizer_checks, optimizer_of
 
 FEWEST = 100
 """Below so many validation examples a temperature follows chance more than the model, and none is fitted."""
@@ -33,7 +33,7 @@ Forward = Callable[[nn.Module, Batch], Tensor]
 
 
 def phases_of(recipe: Recipe, facts: Facts, forward: Forward) -> tuple[Phase, ...]:
-    """One phase: cross-entropy or negative log-likelihood, weighted by class where the recipe says so.
+    """One phase: one of :data:`LOSSES`, weighted by class where the recipe says so.
 
     What is learnt is the class ``label``, int64 ``(N,)``, or where a batch has one the distribution ``target``, float32
     ``(N, K)``. The loss of a distribution is the sum over the classes of share times weight times negative
@@ -42,15 +42,12 @@ def phases_of(recipe: Recipe, facts: Facts, forward: Forward) -> tuple[Phase, ..
     """
     weights = class_weights(recipe, facts)
     smoothing = recipe.loss.label_smoothing
+    summed = _SUMMED[loss_name(recipe, LOSSES)]
 
     def loss(model: nn.Module, batch: Batch) -> Loss:
-        outputs, wanted = forward(model, batch), batch.get("target", batch["label"])
+        outputs = forward(model, batch)
         weight = None if weights is None else outputs.new_tensor(weights)
-        if recipe.loss.name == "cross-entropy":
-            return Loss(F.cross_entropy(outputs, wanted, weight, reduction="sum", label_smoothing=smoothing))
-        if "target" in batch:
-            return Loss(-(outputs * (wanted if weight is None else wanted * weight)).sum())
-        return Loss(F.nll_loss(outputs, wanted, weight, reduction="sum"))
+        return Loss(summed(outputs, batch.get("target", batch["label"]), weight, smoothing))
 
     def count(batch: Batch) -> float:
         if weights is None:
@@ -61,6 +58,46 @@ def phases_of(recipe: Recipe, facts: Facts, forward: Forward) -> tuple[Phase, ..
         return float(by_class[batch["label"]].sum())
 
     return (Phase("loss", loss, count, optimizer_of(recipe)),)
+
+
+def _cross_entropy(logits: Tensor, wanted: Tensor, weight: Tensor | None, smoothing: float) -> Tensor:
+    return F.cross_entropy(logits, wanted, weight, reduction="sum", label_smoothing=smoothing)
+
+
+def _nll(outputs: Tensor, wanted: Tensor, weight: Tensor | None, smoothing: float) -> Tensor:
+    """Negative log-likelihood of outputs that are log-probabilities already."""
+    if wanted.is_floating_point():
+        return -(outputs * (wanted if weight is None else wanted * weight)).sum()
+    return F.nll_loss(outputs, wanted, weight, reduction="sum")
+
+
+def _kl(logits: Tensor, wanted: Tensor, weight: Tensor | None, smoothing: float) -> Tensor:
+    """Kullback-Leibler divergence: cross-entropy less the wanted distribution's own entropy, which is 0 for a class."""
+    crossed = F.cross_entropy(logits, wanted, weight, reduction="sum")
+    if not wanted.is_floating_point():
+        return crossed
+    own: Tensor = torch.special.xlogy(wanted, wanted)
+    return crossed + (own if weight is None else own * weight).sum()
+
+
+def _hinge(power: int) -> Callable[[Tensor, Tensor, Tensor | None, float], Tensor]:
+    """How far the other classes' scores come within 1 of the true one's (Crammer and Singer, JMLR 2001), over K."""
+
+    def summed(scores: Tensor, label: Tensor, weight: Tensor | None, smoothing: float) -> Tensor:
+        return F.multi_margin_loss(scores, label, p=power, weight=weight, reduction="sum")
+
+    return summed
+
+
+_SUMMED = {
+    "cross-entropy": _cross_entropy,
+    "nll": _nll,
+    "kl": _kl,
+    "hinge": _hinge(1),
+    "squared-hinge": _hinge(2),
+}
+
+LOSSES = tuple(_SUMMED)
 
 
 def class_weights(recipe: Recipe, facts: Facts) -> list[float] | None:
@@ -194,8 +231,9 @@ def tell(outcome: Outcome, recipe: Recipe) -> list[str]:
     return told
 
 
-def checks(recipe: Recipe) -> list[str]:
-    """Settings that contradict each other."""
-    smoothed = recipe.loss.name == "nll" and recipe.loss.label_smoothing
-    mistakes = ["loss.label_smoothing: goes with cross-entropy; with nll leave it at 0"] if smoothed else []
+def checks(recipe: Recipe, *, mixes: bool = False) -> list[str]:
+    """Settings that contradict each other; ``mixes`` says whether examples are mixed with others."""
+    mistakes = loss_checks(recipe, LOSSES)
+    if mixes and loss_name(recipe, LOSSES).endswith("hinge"):
+        mistakes.append("loss.name: hinge and squared-hinge want one class an example, and mixup and CutMix mix them")
     return mistakes + optimizer_checks(recipe)

@@ -312,7 +312,7 @@ TASK = Task(
     },
     parts=("audio",),
     options=SoundOptions,
-    checks=labels.checks,
+    checks=lambda recipe: labels.checks(recipe, mixes=bool(recipe.options.get("mixup"))),
     keep=labels.KEPT,
     doubts=doubts,
     calibrate=labels.calibrate,
