@@ -15,7 +15,14 @@ from flambeau.core import Batch, Builder, Facts, Transform
 from flambeau.data import brightness, images
 from flambeau.data.augment import picture_transform
 from flambeau.data.opening import PictureRules
-from flambeau.data.pictures import FORMS, claims_pictures, open_pictures, picture_inputs, pictures_of_python
+from flambeau.data.pictures import (
+    FORMS,
+    ROLES,
+    claims_pictures,
+    open_pictures,
+    picture_inputs,
+    pictures_of_python,
+)
 from flambeau.data.preview import describe
 from flambeau.data.splits import with_test_and_validation
 from flambeau.errors import DataError
@@ -23,7 +30,7 @@ from flambeau.models.classifier import Classifier, check_fit
 from flambeau.recipe import Recipe
 from flambeau.task import Intake, Outcome, Shown, Task, View
 from flambeau.tasks import labels
-from flambeau.tasks.common import tensors
+from flambeau.tasks.common import column_checks, tensors
 
 DEFAULT_SIDE = 64
 """The side that pictures of different sizes are brought to when the recipe names none."""
@@ -222,7 +229,7 @@ def checks(recipe: Recipe) -> list[str]:
         mistakes.append("images.mean: goes with images.std, one number of each for each channel")
     elif mean is not None and recipe.images.channels not in ("auto", len(mean)):
         mistakes.append(f"images.mean: expected {recipe.images.channels} numbers, received {len(mean)}")
-    return mistakes + labels.checks(recipe)
+    return mistakes + column_checks(recipe, *ROLES) + labels.checks(recipe)
 
 
 INTAKE = Intake(

@@ -24,7 +24,7 @@ from flambeau.models.spectrogram import LogMel, SoundClassifier, frames
 from flambeau.recipe import Part, Recipe
 from flambeau.task import Intake, Outcome, Shown, Task, View
 from flambeau.tasks import labels
-from flambeau.tasks.common import tensors
+from flambeau.tasks.common import column_checks, tensors
 
 LONGEST = 10.0
 """Seconds beyond which a length that the recipe leaves open does not grow."""
@@ -305,7 +305,7 @@ TASK = Task(
     },
     parts=("audio",),
     options=SoundOptions,
-    checks=labels.checks,
+    checks=lambda recipe: column_checks(recipe, "path", "label", "split", "group") + labels.checks(recipe),
     keep=labels.KEPT,
     doubts=doubts,
     calibrate=labels.calibrate,
