@@ -189,9 +189,7 @@ def test_a_table_of_other_classes_is_refused(call: Command, tmp_path: Path, run:
 
 def test_a_mistaken_column_role_is_refused() -> None:
     raw = {"task": "text-classification", "data": {"columns": {"txt": "a"}}}
-    assert task.checks(Recipe.model_validate(raw)) == [
-        "data.columns.txt: there is no such setting. Known: text, label."
-    ]
+    assert task.checks(Recipe.model_validate(raw)) == ["data.columns.txt: there is no such setting. Did you mean text?"]
     with pytest.raises(RecipeError, match="bert"):
         flambeau.train((["a", "b"], ["x", "y"]), task="text-classification", model="bert", quiet=True)
 

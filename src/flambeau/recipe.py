@@ -51,6 +51,8 @@ class Data(Part):
     follow_links: bool = False
     columns: dict[str, str] = {}
     """For tables: which column holds what, as in text = "review", label = "sentiment"."""
+    group: str | None = None
+    """What keeps rows on one side of a split: a table's column; for a folder a regular expression on paths."""
 
 
 def _as_pair(value: object) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from json import dumps as json_text
 from pathlib import Path
 from typing import Annotated
 
@@ -43,6 +44,13 @@ def train(
         str | None, typer.Option(help="How much training pictures are varied.", metavar="none|light|strong")
     ] = None,
     balanced: Annotated[bool, typer.Option("--balanced", help="Weigh classes by how rare they are.")] = False,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            help="Keeps groups on one side of a split: a table's column; for a folder a regular expression on paths.",
+            metavar="COLUMN|REGEX",
+        ),
+    ] = None,
     on_bad: Annotated[
         str | None, typer.Option(help="What to do about rows that cannot be read.", metavar="fail|skip")
     ] = None,
@@ -56,6 +64,8 @@ def train(
         from flambeau.workflow.training import train as train_model
 
         flags = [f"data.on_bad={on_bad}"] if on_bad is not None else []
+        # As a text of TOML, so that a column called 7 stays a text.
+        flags += [f"data.group={json_text(group, ensure_ascii=False)}"] if group is not None else []
         flags += ["loss.class_weights=balanced"] if balanced else []
         flags += [f"augment.preset={augment}"] if augment is not None else []
         run = train_model(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,24 @@ def encode_labels(
             expected="at least two classes",
         )
     return names, encoded
+
+
+def as_labels(cells: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """Labels as the cells of tables give them: numbers where every one is a whole number, else texts without margins.
+
+    Example:
+        >>> as_labels({"train": ["10", " 2"]}), as_labels({"train": ["a ", "2"]})
+        ({'train': [10, 2]}, {'train': ['a', '2']})
+    """
+    everything = [label for part in cells.values() for label in part]
+    numbers = all(isinstance(label, str) and _WHOLE.fullmatch(label.strip()) for label in everything)
+    return {
+        split: [int(label) if numbers else label.strip() if isinstance(label, str) else label for label in part]
+        for split, part in cells.items()
+    }
+
+
+_WHOLE = re.compile(r"-?(0|[1-9]\d*)", re.ASCII)
 
 
 def _plain(labels: Any, where: str) -> list[Any]:

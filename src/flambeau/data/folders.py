@@ -5,35 +5,22 @@ Scanning looks at names, headers and content hashes; the pixels are decoded when
 
 from __future__ import annotations
 
-import hashlib
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from flambeau.columns import Dataset, Split
 from flambeau.data.arrays import may_mirror
-from flambeau.data.opening import DEFAULT_RULES, EXTENSIONS, Header, PictureRules, read_header
+from flambeau.data.examine import Examined, Listed, as_split, content_hash, examine, frames_note, skip_note, some_of
+from flambeau.data.opening import DEFAULT_RULES, EXTENSIONS, PictureRules
 from flambeau.data.prepare import check_skipped
-from flambeau.data.splits import GROUP, leak_note, leaks
+from flambeau.data.splits import SPLIT_FOLDERS, leak_note, leaks
 from flambeau.errors import BadRows, DataError, FlambeauError
-
-SPLIT_FOLDERS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
-"""Folder names that mean a split, wherever they lie at the top."""
 
 _JUNK_FOLDERS = {"__macosx", "__pycache__", "@eadir", "lost+found", "$recycle.bin", "system volume information"}
 _JUNK_FILES = {"thumbs.db", "desktop.ini"}
@@ -54,20 +41,13 @@ class _Walk:
     stray_pictures: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    path: Path
-    label: int
-    digest: str
-    header: Header
-
-
 def scan(
     root: str | os.PathLike[str],
     *,
     follow_links: bool = False,
     on_bad: Literal["fail", "skip"] = "fail",
     rules: PictureRules = DEFAULT_RULES,
+    group: str | None = None,
 ) -> Dataset:
     """The data set in a folder.
 
@@ -76,11 +56,13 @@ def scan(
         follow_links: Whether links may lead out of the root.
         on_bad: Whether a file that is no picture is an error or is left out (up to 1 % of them).
         rules: What is refused.
+        group: A regular expression that finds, in a picture's path from the root, what pictures that belong together
+            have in common: its first group, or all that it matches.
 
     Returns:
-        Splits of the raw columns ``image`` (a list of paths), ``label`` (int64) and ``group`` (int64, equal for files
-        of equal content). ``info`` has ``classes``, ``class_order``, ``source``, ``mirror``, ``duplicates``,
-        ``skipped`` and ``notes``.
+        Splits of the raw columns ``image`` (a list of paths), ``name`` (from the root), ``label`` (int64), ``group``
+        (int64, equal for files of equal content) and, with ``group``, ``together`` (int64). ``info`` has ``classes``,
+        ``class_order``, ``source``, ``mirror``, ``duplicates``, ``skipped`` and ``notes``.
 
     Raises:
         DataError: The tree cannot be understood, and why.
@@ -90,29 +72,53 @@ def scan(
         >>> scan("flowers").info["classes"]  # doctest: +SKIP
         ['daisy', 'rose', 'tulip']
     """
+    pattern = _compiled(group)
     walk = _Walk(Path(root), follow_links)
     folders, found = _layout(walk)
     classes = _agreed_classes(found, walk.root)
     walk.visited |= {_identity(folder) for folder in [walk.root, *folders]}
     for inner in found.values():
         _claim(walk, inner.values())
-    paths = {
-        split: [(path, label) for label, name in enumerate(classes) for path in _pictures(walk, inner[name])]
+    listed = {
+        split: [
+            _listed(path, label, walk.root, pattern)
+            for label, name in enumerate(classes)
+            for path in _pictures(walk, inner[name])
+        ]
         for split, inner in found.items()
     }
-    files, errors = _examine(paths, rules)
+    files, errors = examine(listed, rules)
     if errors and on_bad == "fail":
         raise BadRows(errors)
     if errors:
-        check_skipped(len(errors), sum(map(len, paths.values())), next(iter(errors.values())))
-    splits = {split: _as_split(part, walk.root) for split, part in files.items()}
+        check_skipped(len(errors), sum(map(len, listed.values())), next(iter(errors.values())))
+    splits = {split: as_split(part) for split, part in files.items()}
     info = _info(walk, files, errors, classes, splits)
-    return Dataset(walk.root.absolute().name or "folder", splits, info, _hash(files, walk.root))
+    return Dataset(walk.root.absolute().name or "folder", splits, info, content_hash(files))
+
+
+def _listed(path: Path, label: int, root: Path, pattern: re.Pattern[str] | None) -> Listed:
+    name = path.relative_to(root).as_posix()
+    found = pattern.search(name) if pattern else None
+    # Its first group where it has one, so that what must surround the name of a group can be said.
+    return Listed(path, name, label, None if found is None else found[min(1, found.re.groups)])
+
+
+def _compiled(group: str | None) -> re.Pattern[str] | None:
+    try:
+        return None if group is None else re.compile(group)
+    except re.error as error:
+        raise DataError(
+            f"This is no regular expression: {error}.",
+            where="data.group",
+            received=group,
+            expected="for a folder, an expression that finds the name of its group in a picture's path",
+        ) from error
 
 
 def _info(
     walk: _Walk,
-    files: Mapping[str, Sequence[_File]],
+    files: Mapping[str, Sequence[Examined]],
     errors: Mapping[int, FlambeauError],
     classes: list[str],
     splits: Mapping[str, Split],
@@ -120,7 +126,7 @@ def _info(
     order = _order(classes)
     mirror = may_mirror(classes)
     duplicates = leaks(splits)
-    notes = [*_notes(walk, files, classes, order, mirror), *_skip_note(errors)]
+    notes = [*_notes(walk, files, classes, order, mirror), *skip_note(errors.values())]
     return {
         "classes": classes,
         "class_order": order,
@@ -364,88 +370,23 @@ def _pictures(walk: _Walk, folder: Path) -> list[Path]:
     return pictures
 
 
-def _examine(
-    paths: Mapping[str, Sequence[tuple[Path, int]]], rules: PictureRules
-) -> tuple[dict[str, list[_File]], dict[int, FlambeauError]]:
-    """Every file's header and content hash by split, and the errors of those that are no pictures."""
-
-    def look(pair: tuple[Path, int]) -> _File | DataError:
-        path, label = pair
-        try:
-            header = read_header(path, rules)
-            with path.open("rb") as file:
-                return _File(path, label, hashlib.file_digest(file, "sha256").hexdigest(), header)
-        except DataError as error:
-            return error
-        except OSError as error:
-            return DataError(f"The file cannot be read: {error.strerror}.", where=path)
-
-    files: dict[str, list[_File]] = {}
-    errors: dict[int, FlambeauError] = {}
-    row = 0
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for split, pairs in paths.items():
-            files[split] = []
-            for result in pool.map(look, pairs):
-                if isinstance(result, DataError):
-                    errors[row] = result
-                else:
-                    files[split].append(result)
-                row += 1
-    return files, errors
-
-
-def _as_split(files: Sequence[_File], root: Path) -> Split:
-    groups = [int.from_bytes(bytes.fromhex(file.digest[:16]), "big", signed=True) for file in files]
-    return Split(
-        {
-            "image": [file.path for file in files],
-            "name": [file.path.relative_to(root).as_posix() for file in files],
-            "label": torch.tensor([file.label for file in files], dtype=torch.int64),
-            GROUP: torch.tensor(groups, dtype=torch.int64),
-        }
-    )
-
-
-def _hash(files: Mapping[str, Sequence[_File]], root: Path) -> str:
-    digest = hashlib.sha256()
-    for split in sorted(files):
-        for file in files[split]:
-            digest.update(f"{split}\0{file.path.relative_to(root).as_posix()}\0{file.label}\0{file.digest}\n".encode())
-    return digest.hexdigest()
-
-
 def _notes(
-    walk: _Walk, files: Mapping[str, Sequence[_File]], classes: Sequence[str], order: str, mirror: bool
+    walk: _Walk, files: Mapping[str, Sequence[Examined]], classes: Sequence[str], order: str, mirror: bool
 ) -> list[str]:
     notes = []
     if order == "numeric":
-        notes.append(f"The classes are in numeric order: {_listed(classes)}.")
+        notes.append(f"The classes are in numeric order: {some_of(classes)}.")
     if not mirror:
         notes.append("The classes are letters or numbers, so pictures are not mirrored unless the recipe says so.")
     if walk.junk_folders:
-        notes.append(f"Ignored folders that systems and tools leave behind: {_listed(walk.junk_folders)}.")
+        notes.append(f"Ignored folders that systems and tools leave behind: {some_of(walk.junk_folders)}.")
     if walk.hidden_files:
         notes.append(f"Ignored {walk.hidden_files:,} hidden files (such as ._name.jpg, .DS_Store and Thumbs.db).")
     if walk.other_files:
         counts = [f"{count:,} of {ending}" for ending, count in sorted(walk.other_files.items())]
-        notes.append(f"Left out files whose ending is not a picture's: {_listed(counts)}.")
+        notes.append(f"Left out files whose ending is not a picture's: {some_of(counts)}.")
     if walk.stray_pictures:
         notes.append(f"Left out {walk.stray_pictures:,} pictures that lie outside the class folders.")
     if walk.repeated:
-        notes.append(f"Links to folders that are read anyway were not followed: {_listed(walk.repeated)}.")
-    several = [str(file.path.relative_to(walk.root)) for part in files.values() for file in part if file.header.several]
-    if several:
-        notes.append(f"Of {len(several):,} files with several frames the first is taken: {_listed(several)}.")
-    return notes
-
-
-def _skip_note(errors: Mapping[int, FlambeauError]) -> list[str]:
-    if not errors:
-        return []
-    told = [f"{error.where} ({error.problem.rstrip('.')})" for error in errors.values()]
-    return [f"{len(errors):,} files cannot be read and were left out: {_listed(told)}."]
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+        notes.append(f"Links to folders that are read anyway were not followed: {some_of(walk.repeated)}.")
+    return notes + frames_note(files)

@@ -60,6 +60,13 @@ def keys(seed: int, numbers: Tensor) -> Tensor:
     return mix((numbers + 1) * _signed(_GOLDEN) + seed)
 
 
+def text_key(text: str) -> int:
+    """A 64-bit hash of a text as a signed integer; equal texts have equal keys."""
+    return int.from_bytes(
+        hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little", signed=True
+    )
+
+
 def row_hashes(column: Column) -> Tensor:
     """A 64-bit hash of the content of every row, ``(N,)`` int64; equal rows have equal hashes.
 

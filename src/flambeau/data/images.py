@@ -23,7 +23,6 @@ from flambeau.data.opening import (
     PictureRules,
     check_size,
     decoded_channels,
-    header_of,
     open_picture,
     opened,
     orientation,
@@ -81,13 +80,9 @@ def probe(raw: Any, rules: PictureRules = DEFAULT_RULES) -> tuple[int, int, int]
     Raises:
         DataError: It is not a picture, or the rules refuse its size.
     """
-    if isinstance(raw, str | os.PathLike):
-        header = read_header(raw, rules)
+    if isinstance(raw, str | os.PathLike | bytes | bytearray | memoryview):
+        header = read_header(raw if isinstance(raw, str | os.PathLike) else bytes(raw), rules)
         return header.width, header.height, header.channels
-    if isinstance(raw, bytes | bytearray | memoryview):
-        with quiet(), open_picture(io.BytesIO(raw), "the given bytes", rules) as picture:
-            header = header_of(picture, "the given bytes", rules)
-            return header.width, header.height, header.channels
     channels, height, width = decode(raw, rules).shape
     return width, height, channels
 

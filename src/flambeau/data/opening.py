@@ -6,6 +6,7 @@ Nothing here decodes pixels, so that a hostile file costs no more than its heade
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import stat
 import threading
@@ -82,10 +83,19 @@ class Header:
     several: bool = False
 
 
-def read_header(path: str | os.PathLike[str], rules: PictureRules = DEFAULT_RULES) -> Header:
-    """What the header of a picture file says; raises as :func:`probe` does."""
-    with quiet(), opened(path) as file, open_picture(file, path, rules) as picture:
-        return header_of(picture, path, rules)
+def read_header(
+    raw: str | os.PathLike[str] | bytes, rules: PictureRules = DEFAULT_RULES, *, where: str = "the given bytes"
+) -> Header:
+    """What the header of a picture says, a file's or that of its bytes (called so in errors).
+
+    Raises:
+        DataError: It is not a picture, or the rules refuse its size.
+    """
+    if isinstance(raw, bytes):
+        with quiet(), open_picture(io.BytesIO(raw), where, rules) as picture:
+            return header_of(picture, where, rules)
+    with quiet(), opened(raw) as file, open_picture(file, raw, rules) as picture:
+        return header_of(picture, raw, rules)
 
 
 def header_of(picture: Image.Image, where: Any, rules: PictureRules) -> Header:

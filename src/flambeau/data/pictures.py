@@ -7,37 +7,105 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flambeau.columns import Dataset
-from flambeau.data.arrays import classes_of, from_arrays, from_torch, pair_of
+from flambeau.data.arrays import as_labels, classes_of, encode_labels, from_arrays, from_torch, may_mirror, pair_of
+from flambeau.data.examine import Listed, as_split, content_hash, examine, frames_note, skip_note
 from flambeau.data.folders import scan
+from flambeau.data.listings import Listing, lists_files, read_listing, tables_of
 from flambeau.data.opening import EXTENSIONS, PictureRules
-from flambeau.errors import DataError
+from flambeau.data.prepare import check_skipped
+from flambeau.data.splits import leak_note, leaks
+from flambeau.data.tables import is_table
+from flambeau.errors import BadRows, DataError
 
 if TYPE_CHECKING:
     from flambeau.recipe import Recipe
 
-FORMS = "a folder of pictures (class/... or train|val|test/class/...)"
+FORMS = (
+    "a folder of pictures (class/... or train|val|test/class/...), or a table (.csv, .tsv, .jsonl, .parquet) of their "
+    "paths and labels"
+)
+
+IMAGES = (
+    "image", "file", "file_name", "filename", "path", "filepath", "file_path", "image_path", "image_file", "img",
+    "picture", "photo",
+)  # fmt: skip
+"""What the column of pictures is usually called, the likeliest first."""
+
+ROLES = ("image", "label", "split", "group")
+"""What the columns of a table of pictures may be."""
 
 
 def open_pictures(path: Path, recipe: Recipe) -> Dataset:
-    """The data set in a folder of class folders.
+    """The data set in a folder of class folders, in a table of pictures, or in a folder with such tables.
 
     Raises:
-        DataError: It is a file, or the folder cannot be used.
+        DataError: It is another file, or the folder or table cannot be used.
+        BadRows: Some rows or files cannot be used, and ``data.on_bad`` is ``fail``.
     """
+    rules = PictureRules.of(recipe.images)
+    if path.is_file() and is_table(path):
+        return _from_tables({"train": path}, path.name, path, recipe)
     if not path.is_dir():
         raise DataError(
-            "This is a file, not a folder of pictures.",
+            "This is a file, not a folder or table of pictures.",
             where=path,
             expected=f"a built-in name, {FORMS}, or FILE.py:CLASS",
             remedy="Give the folder that holds the class folders.",
         )
-    rules = PictureRules.of(recipe.images)
-    return scan(path, follow_links=recipe.data.follow_links, on_bad=recipe.data.on_bad, rules=rules)
+    tables = tables_of(path, EXTENSIONS)
+    if tables:
+        return _from_tables(tables, path.absolute().name, path, recipe)
+    data = recipe.data
+    return scan(path, follow_links=data.follow_links, on_bad=data.on_bad, rules=rules, group=data.group)
+
+
+def _from_tables(tables: Mapping[str, Path], title: str, source: Path, recipe: Recipe) -> Dataset:
+    listing = read_listing(tables, recipe.data, role="image", usual=IMAGES, endings=EXTENSIONS)
+    return from_listing(listing, title.partition(".")[0] or "pictures", str(source.absolute()), recipe)
+
+
+def from_listing(listing: Listing, name: str, source: str, recipe: Recipe) -> Dataset:
+    """The data set of the pictures that tables list.
+
+    Raises:
+        BadRows: Some rows or pictures cannot be used, and ``data.on_bad`` is ``fail``.
+        DataError: There are too few classes, or too many bad rows.
+    """
+    labels = as_labels({split: [row.label for row in rows] for split, rows in listing.rows.items()})
+    total = len(listing.bad) + sum(map(len, listing.rows.values()))
+    if listing.bad and (recipe.data.on_bad == "fail" or not labels.get("train")):
+        raise BadRows(dict(enumerate(listing.bad.values())))
+    notes = [*listing.notes]
+    classes, numbers = encode_labels(labels, None, notes)
+    listed = {
+        split: [
+            Listed(row.file, row.name, label, row.group)
+            for row, label in zip(rows, numbers[split].tolist(), strict=True)
+        ]
+        for split, rows in listing.rows.items()
+    }
+    files, found = examine(listed, PictureRules.of(recipe.images))
+    if found and recipe.data.on_bad == "fail":
+        raise BadRows(found)
+    errors = [*listing.bad.values(), *found.values()]
+    if errors:
+        check_skipped(len(errors), total, errors[0])
+    splits = {split: as_split(part) for split, part in files.items()}
+    duplicates = leaks(splits)
+    info = {
+        "classes": classes,
+        "source": source,
+        "mirror": may_mirror(classes),
+        "notes": [*notes, *frames_note(files), *skip_note(errors), *([leak_note(splits)] if duplicates else [])],
+        "duplicates": duplicates,
+        "skipped": [str(error.where) for error in errors],
+    }
+    return Dataset(name, splits, info, content_hash(files))
 
 
 def claims_pictures(path: Path) -> bool:
-    """Whether there is a picture in a folder, at most three levels down."""
-    return path.is_dir() and holds(path, EXTENSIONS)
+    """Whether there is a picture in a folder, at most three levels down, or a table lists or holds some."""
+    return holds(path, EXTENSIONS) if path.is_dir() else path.is_file() and lists_files(path, EXTENSIONS)
 
 
 def holds(folder: Path, endings: frozenset[str], *, levels: int = 3) -> bool:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from flambeau.columns import Dataset, Split, joined
 from flambeau.core import Facts
+from flambeau.data.splits import TOGETHER
 from flambeau.errors import BadRows, DataError, FlambeauError
 from flambeau.task import Task
 
@@ -42,6 +43,7 @@ def prepare(dataset: Dataset, task: Task, recipe: Recipe, *, progress: Progress 
         BadRows: Rows cannot be read, and ``data.on_bad`` is ``fail``.
         DataError: More than 1 % of the rows cannot be read, or the data cannot be divided.
     """
+    _require_groups(dataset, recipe)
     dataset = task.intake.divide(dataset, recipe)
     facts = task.facts(dataset.splits["train"], dataset.info, recipe)
     distinct = {id(split): (name, split) for name, split in reversed(list(dataset.splits.items()))}
@@ -67,6 +69,18 @@ def prepare(dataset: Dataset, task: Task, recipe: Recipe, *, progress: Progress 
     arranged = {identity: task.arrange(split, facts) for identity, split in results.items()}
     splits = {name: arranged[id(split)] for name, split in dataset.splits.items()}
     return task.measure(splits["train"], facts, recipe), Dataset(dataset.name, splits, info, dataset.hash)
+
+
+def _require_groups(dataset: Dataset, recipe: Recipe) -> None:
+    """Refuses a wish for groups that the source has taken no notice of."""
+    if recipe.data.group is not None and not any(TOGETHER in split.columns for split in dataset.splits.values()):
+        raise DataError(
+            "Groups are asked for, and the data comes without any.",
+            where="data.group",
+            expected="a table with such a column, or a folder of pictures in whose paths the expression is found",
+            received=recipe.data.group,
+            remedy="Leave data.group out, or name another column or expression.",
+        )
 
 
 def read_split(split: Split, task: Task, facts: Facts, name: str) -> Split:
@@ -118,13 +132,18 @@ def _read(
             parts.append(Split(task.read(split.take(rows).columns, facts)))
         except BadRows as error:
             for row, reason in error.rows.items():
-                reason.where = f"{name} row {first + row}" if reason.where in _NAMELESS else reason.where
+                reason.where = _named(split, name, first + row) if reason.where in _NAMELESS else reason.where
                 bad[first + row] = reason
             good = torch.tensor([row for row in rows.tolist() if row not in bad], dtype=torch.int64)
             if len(good):
                 parts.append(Split(task.read(split.take(good).columns, facts)))
         tell(before + first + len(rows))
     return joined(parts), bad
+
+
+def _named(split: Split, name: str, row: int) -> str:
+    names = split.columns.get("name")
+    return str(names[row]) if isinstance(names, list) else f"{name} row {row}"
 
 
 _NAMELESS = {None, "picture", "sound", "array", "tensor", "the given bytes"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,12 +16,12 @@ from torch import Tensor
 
 from flambeau.columns import Column, Dataset, Split
 from flambeau.data.arrays import encode_labels
-from flambeau.data.folders import SPLIT_FOLDERS
 from flambeau.data.hashing import row_hashes
+from flambeau.data.listings import LABELS, read_listing
 from flambeau.data.pictures import holds
 from flambeau.data.prepare import check_skipped
-from flambeau.data.splits import GROUP, leak_note, leaks
-from flambeau.data.tables import choose_column, filled, first_row, is_table, read_table
+from flambeau.data.splits import GROUP, SPLIT_FOLDERS, leak_note, leaks, together
+from flambeau.data.tables import first_row, is_table
 from flambeau.data.waves import decode, probe
 from flambeau.errors import BadRows, DataError, FlambeauError
 
@@ -32,9 +32,7 @@ ENDINGS = frozenset([".wav", ".wave"])
 FORMS = "a folder of .wav files (class/... or train|val|test/class/...), or a table of their paths and labels"
 
 PATHS = ("path", "file", "filename", "file_name", "filepath", "sound", "audio", "wav")
-LABELS = ("label", "class", "category", "target")
-SPLITS = ("split", "set", "subset", "part")
-"""Names by which the columns of a table are known."""
+"""Names by which the column of recordings is known."""
 
 _LISTED = 20
 
@@ -133,33 +131,21 @@ def _recordings(folder: Path, root: Path, follow_links: bool, other: Counter[str
 
 
 def _from_table(path: Path, recipe: Recipe) -> Dataset:
-    wishes = recipe.data.columns
-    table = read_table(path, known=(*PATHS, *LABELS, *wishes.values()))
-    roles = {
-        "path": choose_column(table, "path", wishes.get("path"), PATHS),
-        "label": choose_column(table, "label", wishes.get("label"), LABELS),
-    }
-    given = wishes.get("split") or next((name for name in table.columns if name.casefold() in SPLITS), None)
-    if given is not None:
-        roles["split"] = choose_column(table, "split", given, SPLITS)
-    kept = filled(table, roles, recipe.data.on_bad)
-    splits = [name.strip() for name in kept.columns["split"]] if given else ["train"] * len(kept)
-    strange = sorted({name for name in splits if name.lower() not in SPLIT_FOLDERS})
-    if strange:
-        raise DataError(
-            "These are not the names of splits.",
-            where=f"{path}, column {given}",
-            expected="train, val and test",
-            received=", ".join(strange[:_LISTED]),
-        )
-    found: dict[str, tuple[list[Any], list[Any]]] = {}
-    for split, file, label in zip(splits, kept.columns["path"], kept.columns["label"], strict=True):
-        paths, labels = found.setdefault(SPLIT_FOLDERS[split.lower()], ([], []))
-        paths.append(path.parent / file.strip())
-        labels.append(label.strip())
-    if "train" not in found:
-        raise DataError("The table has no rows of a training split.", where=path)
-    return assemble(found, name=path.stem, root=path.parent, on_bad=recipe.data.on_bad, source=path.absolute())
+    listing = read_listing({"train": path}, recipe.data, role="path", usual=PATHS, endings=ENDINGS)
+    if listing.bad and (recipe.data.on_bad == "fail" or "train" not in listing.rows):
+        raise BadRows(dict(enumerate(listing.bad.values())))
+    found = {split: ([row.file for row in rows], [row.label for row in rows]) for split, rows in listing.rows.items()}
+    groups = {split: [row.group for row in rows] for split, rows in listing.rows.items()}
+    return assemble(
+        found,
+        name=path.stem,
+        root=path.parent,
+        on_bad=recipe.data.on_bad,
+        notes=listing.notes,
+        source=path.absolute(),
+        groups=groups,
+        bad=listing.bad.values(),
+    )
 
 
 def assemble(
@@ -172,6 +158,8 @@ def assemble(
     source: object = None,
     rate: int | None = None,
     names: Mapping[str, Sequence[str]] | None = None,
+    groups: Mapping[str, Sequence[str | None]] | None = None,
+    bad: Iterable[FlambeauError] = (),
 ) -> Dataset:
     """A data set from sounds and labels by split.
 
@@ -184,27 +172,23 @@ def assemble(
         source: Where it comes from; ``root`` otherwise.
         rate: Of samples that come without one.
         names: What the rows are called, by split.
+        groups: What each sound shares with those that are to stay on its side of every split, or None, by split.
+        bad: Errors of rows that were left out before.
 
     Returns:
-        Splits of the raw columns ``sound``, ``name``, ``label`` (int64) and ``group`` (int64, equal for equal content).
+        Splits of the raw columns ``sound``, ``name``, ``label`` (int64), ``group`` (int64, equal for equal content)
+        and, where there are groups, ``together`` (int64).
 
     Raises:
         DataError: There are fewer than two classes, or labels that the training split does not have.
         BadRows: Sounds cannot be read.
     """
     told = list(notes)
-    good: dict[str, list[int]] = {}
-    errors: dict[int, FlambeauError] = {}
-    before = 0
-    for split, (sounds, _) in found.items():
-        looked = _looked_at(sounds, rate)
-        errors |= {before + row: error for row, error in enumerate(looked) if error is not None}
-        good[split] = [row for row, error in enumerate(looked) if error is None]
-        before += len(sounds)
+    good, errors = _sifted(found, rate, bad)
     if errors and on_bad == "fail":
         raise BadRows(errors)
     if errors:
-        check_skipped(len(errors), before, next(iter(errors.values())))
+        check_skipped(len(errors), len(errors) + sum(map(len, good.values())), next(iter(errors.values())))
         listed = ", ".join(str(error.where) for error in list(errors.values())[:_LISTED])
         told.append(f"{len(errors):,} files cannot be read and were left out: {listed}.")
     labels = {split: [given[row] for row in good[split]] for split, (_, given) in found.items()}
@@ -218,7 +202,10 @@ def assemble(
             columns["name"] = [names[split][row] for row in good[split]]
         elif root is not None:
             columns["name"] = [_name(sounds[row], root) for row in good[split]]
-        splits[split] = Split({**columns, GROUP: _groups(column)})
+        content = columns[GROUP] = _groups(column)
+        if groups is not None:
+            columns |= together([groups[split][row] for row in good[split]], content.tolist())
+        splits[split] = Split(columns)
     duplicates = leaks(splits)
     origin = source or (root.absolute() if root is not None else "arrays in memory")
     info = {
@@ -229,6 +216,19 @@ def assemble(
         "skipped": [str(error.where) for error in errors.values()],
     }
     return Dataset(name, splits, info, _hash(splits))
+
+
+def _sifted(
+    found: Mapping[str, tuple[Sequence[Any], Sequence[Any]]], rate: int | None, bad: Iterable[FlambeauError]
+) -> tuple[dict[str, list[int]], dict[int, FlambeauError]]:
+    """The rows of each split that can be read, and the errors of the others, after those that are known already."""
+    good: dict[str, list[int]] = {}
+    errors = list(bad)
+    for split, (sounds, _) in found.items():
+        looked = _looked_at(sounds, rate)
+        errors += [error for error in looked if error is not None]
+        good[split] = [row for row, error in enumerate(looked) if error is None]
+    return good, dict(enumerate(errors))
 
 
 def _name(path: Any, root: Path) -> str:

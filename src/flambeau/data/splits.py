@@ -11,15 +11,32 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from flambeau.columns import Dataset, Split
-from flambeau.data.hashing import key, keys, row_hashes
+from flambeau.columns import Column, Dataset, Split
+from flambeau.data.hashing import key, keys, row_hashes, text_key
 from flambeau.errors import DataError
 
 if TYPE_CHECKING:
     from flambeau.recipe import Data
 
+SPLIT_FOLDERS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""Folder names that mean a split, wherever they lie at the top."""
+
+SPLIT_NAMES = {**SPLIT_FOLDERS, "dev": "val"}
+"""Names of tables, and cells in them, that mean a split."""
+
 GROUP = "group"
 """The column of content hashes that a source may supply; rows with the same value stay together."""
+
+TOGETHER = "together"
+"""The column, int64, of what else keeps rows together: the pictures of one object, the recordings of one voice."""
 
 MOST_VALIDATION = 5000
 """Rows beyond which an automatic validation split does not grow: its accuracy is then known to about 1 %."""
@@ -52,11 +69,16 @@ def with_test_and_validation(dataset: Dataset, data: Data, *, noun: str = "pictu
     duplicates: list[str] = leaks(splits) if found is None else list(found)
     if found is None and duplicates:
         notes.append(leak_note(splits, noun))
-    manner = f"{'class by class, ' if 'label' in splits['train'].columns else ''}with identical {noun} kept together"
+    grouped = TOGETHER in splits["train"].columns
+    notes += [_group_note(splits)] if grouped else []
+    kept = f"identical {noun}{' and groups' if grouped else ''} kept together"
+    manner = f"{'class by class, ' if 'label' in splits['train'].columns else ''}with {kept}"
     if "test" not in splits:
         splits["train"], splits["test"] = divide(splits["train"], data.test, key(data.split_seed, 1), classes)
-        aside = f"{len(splits['test']):,} rows ({data.test:.0%})"
-        notes.append(f"The data has no test split: {aside} were set aside as one, {manner}.")
+        rows = len(splits["test"])
+        aside = f"{rows:,} rows ({rows / (rows + len(splits['train'])):.0%})"
+        note = f"The data has no test split: {aside} were set aside as one, {manner}."
+        notes.append(note + _absent(splits, "test", classes))
     splits, origin, note = _with_validation(splits, data, classes, dataset.name, manner)
     info = {
         **dataset.info,
@@ -67,6 +89,20 @@ def with_test_and_validation(dataset: Dataset, data: Data, *, noun: str = "pictu
     # The same rows serve as two splits when validation is on test; they stay one object, to be read once.
     bare = {id(split): without_groups(split) for split in splits.values()}
     return Dataset(dataset.name, {name: bare[id(split)] for name, split in splits.items()}, info, dataset.hash)
+
+
+def _group_note(splits: Mapping[str, Split]) -> str:
+    """How many groups there are, and how many of them the source itself has put on several sides."""
+    known = {name: set(split.tensor(TOGETHER).tolist()) for name, split in splits.items() if TOGETHER in split.columns}
+    rows = sum(len(splits[name]) for name in known)
+    note = f"The {rows:,} rows form {len(set().union(*known.values())):,} groups."
+    shared = {name: len(groups & known["train"]) for name, groups in known.items() if name != "train"}
+    told = [f"{count:,} of {name}" for name, count in shared.items() if count]
+    if not told:
+        return note
+    return (
+        f"{note} The data's own splits part some of them: {' and '.join(told)} are in train too, which flatters scores."
+    )
 
 
 def _with_validation(
@@ -99,14 +135,26 @@ def _with_validation(
         f"{len(val):,} rows of the training split were set aside for validation, {manner}; {len(train):,} are left for "
         "training."
     )
-    return {**rest, "train": train, "val": val}, "train", note
+    made = {**rest, "train": train, "val": val}
+    return made, "train", note + _absent(made, "val", classes)
+
+
+def _absent(splits: Mapping[str, Split], name: str, classes: Sequence[str]) -> str:
+    """A sentence about classes of which no row could be set aside."""
+    if not classes:
+        return ""
+    counts = torch.bincount(splits[name].tensor("label"), minlength=len(classes))
+    none = [_class_name(classes, number) for number in (counts == 0).nonzero().flatten().tolist()]
+    listed = ", ".join(none[:_SHOWN])
+    return f" It has no rows of {listed}, for all of them are identical or in one group." if none else ""
 
 
 def divide(split: Split, fraction: float, seed: int, classes: Sequence[str] = ()) -> tuple[Split, Split]:
     """A split in two: what stays, and a fraction of every class that is set aside; both in their old order.
 
     Args:
-        split: Rows with the same ``group`` stay together; a column ``label``, int64, says the class.
+        split: Rows with the same ``group`` or the same ``together`` are not parted; a column ``label``, int64, says
+            the class.
         fraction: Of the rows, between 0 and 1.
         seed: Decides which.
         classes: Their names, for messages.
@@ -114,9 +162,9 @@ def divide(split: Split, fraction: float, seed: int, classes: Sequence[str] = ()
     Raises:
         DataError: A class has fewer than three rows, or would have none left.
     """
-    groups = split[GROUP]
+    groups = bound(split)
     labels = split.columns.get("label", torch.zeros(len(split), dtype=torch.int64))
-    if not isinstance(labels, Tensor) or not isinstance(groups, Tensor):
+    if not isinstance(labels, Tensor):
         raise DataError("Rows can only be divided by a column of labels that is a tensor.")
     counts = torch.bincount(labels, minlength=len(classes))
     scarce = [number for number, count in enumerate(counts.tolist()) if 0 < count < 3]
@@ -127,25 +175,50 @@ def divide(split: Split, fraction: float, seed: int, classes: Sequence[str] = ()
             expected="at least 3 rows a class",
             remedy="Add rows of these classes, remove the classes, or lay the data out in train, val and test.",
         )
-    aside = torch.zeros(len(labels), dtype=torch.bool)
-    unique, inverse = torch.unique(groups, return_inverse=True)
-    places = torch.argsort(keys(seed, unique))
-    rank = torch.empty_like(places)
-    rank[places] = torch.arange(len(places))
-    # A picture that occurs in several classes belongs, for this purpose, to the first of them.
-    owner = torch.full((len(unique),), torch.iinfo(torch.int64).max).scatter_reduce(0, inverse, labels, "amin")
-    home = owner[inverse]
-    targets = _targets(torch.bincount(home, minlength=len(counts)), fraction)
-    for number, target in enumerate(targets.tolist()):
-        rows = (home == number).nonzero().flatten()
-        rows = rows[torch.argsort(rank[inverse[rows]], stable=True)]
-        aside[_whole_groups(rows, inverse[rows], target)] = True
+    aside = _chosen(groups, labels, _targets(counts, fraction), seed)
     if bool(torch.bincount(labels[~aside], minlength=len(counts)).lt(counts.clamp(max=1)).any()) or not aside.any():
         raise DataError(
-            "Setting rows aside would leave a class without any, since most of its rows are identical.",
-            remedy="Remove copies, or lay the data out in train, val and test.",
+            "Setting rows aside would leave a class without any, since most of its rows are identical or in one group.",
+            remedy="Remove copies, choose other groups, or lay the data out in train, val and test.",
         )
     return split.take((~aside).nonzero().flatten()), split.take(aside.nonzero().flatten())
+
+
+def together(groups: Sequence[str | None], content: Sequence[int]) -> dict[str, Column]:
+    """The column ``together`` of rows whose groups are known, or nothing where none has one.
+
+    Args:
+        groups: What each row shares with others. None belongs to no group: it stays with its copies alone.
+        content: The content hash of each row.
+    """
+    if all(group is None for group in groups):
+        return {}
+    keys = [own if group is None else text_key(group) for group, own in zip(groups, content, strict=True)]
+    return {TOGETHER: torch.tensor(keys, dtype=torch.int64)}
+
+
+def bound(split: Split) -> Tensor:
+    """For each row an int64 that rows share when they must not be parted, in one step or through others.
+
+    It is the least content hash of them all, so it depends neither on the order of the rows nor on what the groups are
+    called.
+    """
+    value = split.tensor(GROUP)
+    if TOGETHER not in split.columns:
+        return value
+    links = [torch.unique(split.tensor(name), return_inverse=True)[1] for name in (TOGETHER, GROUP)]
+    while True:
+        before = value
+        for link in links:
+            value = _least(value, link, int(link.max()) + 1 if len(link) else 0)
+        if torch.equal(value, before):
+            return value
+
+
+def _least(values: Tensor, groups: Tensor, count: int) -> Tensor:
+    """For each row the least value in its group, groups being numbered from 0."""
+    most = torch.full((count,), torch.iinfo(torch.int64).max)
+    return most.scatter_reduce(0, groups, values, "amin")[groups]
 
 
 def _class_name(classes: Sequence[str], number: int) -> str:
@@ -162,31 +235,54 @@ def _targets(counts: Tensor, fraction: float) -> Tensor:
     return torch.minimum(targets.clamp(min=1), (counts - 1).clamp(min=0))
 
 
-def _whole_groups(rows: Tensor, groups: Tensor, target: int) -> Tensor:
-    """The first rows up to a target, in which rows of one group are neighbours and are taken whole or not at all."""
-    taken: list[Tensor] = []
-    total = 0
-    _, sizes = torch.unique_consecutive(groups, return_counts=True)
-    for part in torch.split(rows, sizes.tolist()):
-        if total + len(part) <= target:
-            taken.append(part)
-            total += len(part)
-        if total == target:
-            break
-    return torch.cat(taken) if taken else rows[:0]
+def _chosen(groups: Tensor, labels: Tensor, targets: Tensor, seed: int) -> Tensor:
+    """The rows to set aside: whole groups, in an order that the seed decides, each when it brings the classes closer to
+    their targets (by the sum of squares) and leaves every class some rows.
+    """
+    unique, inverse = torch.unique(groups, return_inverse=True)
+    pairs, counts = torch.unique(inverse * len(targets) + labels, return_counts=True)
+    starts = torch.searchsorted(pairs, torch.arange(len(unique) + 1) * len(targets)).tolist()
+    held = list(zip((pairs % len(targets)).tolist(), counts.tolist(), strict=True))
+    lacking, left = targets.tolist(), torch.bincount(labels, minlength=len(targets)).tolist()
+    taken = torch.zeros(len(unique), dtype=torch.bool)
+
+    def parts(number: int) -> list[tuple[int, int]]:
+        return held[starts[number] : starts[number + 1]]
+
+    def able(number: int) -> bool:
+        return all(left[label] > size for label, size in parts(number))
+
+    def take(number: int) -> None:
+        taken[number] = True
+        for label, size in parts(number):
+            lacking[label] -= size
+            left[label] -= size
+
+    places = torch.argsort(keys(seed, unique)).tolist()
+    for number in places:
+        if sum(size * (2 * lacking[label] - size) for label, size in parts(number)) > 0 and able(number):
+            take(number)
+            if max(lacking) <= 0:
+                break
+    # Where every group of a class is larger than twice what is wanted, its smallest one is better than none.
+    for label in [label for label, target in enumerate(targets.tolist()) if target and lacking[label] == target]:
+        smallest = [number for number in places if label in dict(parts(number)) and able(number)]
+        if smallest:
+            take(min(smallest, key=lambda number: sum(size for _, size in parts(number))))
+    return taken[inverse]
 
 
 def with_groups(split: Split) -> Split:
     """The split with a column of content hashes, unless it has one."""
     if GROUP in split.columns:
         return split
-    content = next(column for name, column in split.columns.items() if name != "label")
+    content = next(column for name, column in split.columns.items() if name not in ("label", TOGETHER))
     return split.with_columns(**{GROUP: row_hashes(content)})
 
 
 def without_groups(split: Split) -> Split:
-    """The split without its column of content hashes."""
-    return split.without(GROUP)
+    """The split without the columns that say which rows stay together."""
+    return split.without(GROUP, TOGETHER)
 
 
 def leaks(splits: Mapping[str, Split]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Tables in text files: CSV and TSV with or without a heading, and JSON lines."""
+"""Tables in files: CSV and TSV with or without a heading, JSON lines, and Parquet (by an extra)."""
 
 from __future__ import annotations
 
@@ -19,8 +19,13 @@ from flambeau.errors import BadRows, DataError, FlambeauError, did_you_mean
 CSV, JSON = (".csv", ".tsv", ".tab"), (".jsonl", ".ndjson", ".json")
 """Endings of the names of tables; each may be followed by ``.gz``."""
 
+PARQUET = ".parquet"
+
 LARGEST = 2 << 30
 """Bytes of a table, unpacked, beyond which it is not read into memory."""
+
+MOST_CLASSES = 1000
+"""Classes beyond which a column holds something else, unless each has many rows."""
 
 DELIMITERS = ",;\t|"
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
@@ -34,10 +39,12 @@ class Table:
 
     Attributes:
         path: The file.
-        columns: Values in the order of the rows; what a JSON row does not have is empty.
-        lines: The line, from 1, that each row begins in.
+        columns: Values in the order of the rows; what a JSON row does not have is empty. Of a column that holds files
+            themselves, what each row says the file is called.
+        lines: The line, from 1, that each row begins in; in a Parquet file the row.
         header: Whether the names were in the file; otherwise the columns are called 1, 2, ...
         bad: The error of each row that cannot be read, by its line; these rows are not in ``columns``.
+        files: For a column that holds files themselves, as Parquet can, their bytes (or None, where a row has none).
     """
 
     path: Path
@@ -45,6 +52,7 @@ class Table:
     lines: list[int]
     header: bool = True
     bad: Mapping[int, FlambeauError] = field(default_factory=dict)
+    files: Mapping[str, list[bytes | None]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -52,7 +60,8 @@ class Table:
 
 def is_table(path: Path) -> bool:
     """Whether a file's name ends as those of tables do."""
-    return path.name.lower().removesuffix(".gz").endswith((*CSV, *JSON))
+    name = path.name.lower()
+    return name.endswith(PARQUET) or name.removesuffix(".gz").endswith((*CSV, *JSON))
 
 
 def read_table(path: Path, *, header: bool | None = None, known: Collection[str] = ()) -> Table:
@@ -60,6 +69,7 @@ def read_table(path: Path, *, header: bool | None = None, known: Collection[str]
 
     ``.csv`` may be parted by commas, semicolons, tabs or bars, whichever gives the most even rows; ``.tsv`` by tabs.
     A quoted field may hold delimiters and line ends. ``.jsonl`` has an object a line, ``.json`` a list of objects.
+    ``.parquet`` is read by pyarrow.
 
     Args:
         path: The file; ``.gz`` is unpacked.
@@ -68,6 +78,7 @@ def read_table(path: Path, *, header: bool | None = None, known: Collection[str]
 
     Raises:
         DataError: The file cannot be read at all. Rows that cannot be read are in :attr:`Table.bad`.
+        MissingExtra: It is a Parquet file, and pyarrow is not installed.
 
     Example:
         >>> import tempfile
@@ -76,23 +87,38 @@ def read_table(path: Path, *, header: bool | None = None, known: Collection[str]
         >>> read_table(path).columns
         {'text': ['Good, really.', 'Bad.'], 'label': ['pos', 'neg']}
     """
+    if _is_parquet(path):
+        from flambeau.data.parquet import read_parquet
+
+        return read_parquet(path)
     return parse_table(read_text(path), path, header=header, known=known)
 
 
 def first_row(path: Path) -> list[str]:
-    """The cells of a table's first row, or the keys of its first object; nothing when it cannot be read as one.
+    """The cells of a table's first row, or the names of its columns; nothing when it cannot be read as one."""
+    return beginning(path)[0]
 
-    Reads the beginning of the file only.
+
+def beginning(path: Path) -> tuple[list[str], list[Any]]:
+    """The cells of a table's first row (or the names of its columns), and those of the row below it.
+
+    Reads the beginning of the file only. Both are empty when it cannot be read as a table; a cell that holds a file
+    is its bytes.
     """
     try:
+        if _is_parquet(path):
+            from flambeau.data.parquet import first_cells
+
+            return first_cells(path)
         with _opened(path) as file:
-            beginning = _decoded(file.read(_LOOKED_AT), path, cut=True)
+            start = _decoded(file.read(_LOOKED_AT), path, cut=True)
         if _is_json(path):
-            row, _ = json.JSONDecoder().raw_decode(beginning, beginning.index("{"))
-            return [str(key) for key in row] if isinstance(row, dict) else []
-        return next(iter(_records(beginning, delimiter_of(beginning, path))), [])
-    except (DataError, OSError, EOFError, zlib.error, ValueError, csv.Error):
-        return []
+            row, _ = json.JSONDecoder().raw_decode(start, start.index("{"))
+            return ([str(key) for key in row], list(row.values())) if isinstance(row, dict) else ([], [])
+        records = iter(_records(start, delimiter_of(start, path)))
+        return next(records, []), next(records, [])
+    except (FlambeauError, OSError, EOFError, zlib.error, ValueError, csv.Error):
+        return [], []
 
 
 def read_text(path: Path) -> str:
@@ -118,6 +144,10 @@ def read_text(path: Path) -> str:
 
 def _opened(path: Path) -> Any:
     return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.name.lower().endswith(PARQUET)
 
 
 def _is_json(path: Path) -> bool:
@@ -238,7 +268,7 @@ def _from_json(text: str, path: Path) -> Table:
                 path, line, f"The value of {wrong!r} is not a text or number.", str(value[wrong])[:80]
             )
             continue
-        rows.append({str(key): _cell(cell) for key, cell in value.items()})
+        rows.append({str(key): cell_text(cell) for key, cell in value.items()})
         lines.append(line)
     names = list(dict.fromkeys(key for row in rows for key in row))
     if not names and not bad:
@@ -268,9 +298,17 @@ def _bad_json(path: Path, line: int, problem: str, received: str) -> DataError:
     )
 
 
-def _cell(value: Any) -> str:
-    if value is None:
+def cell_text(value: Any) -> str:
+    """A value as the text of a cell: nothing for what is missing, whole numbers without a point.
+
+    Example:
+        >>> [cell_text(value) for value in (None, float("nan"), True, 3.0, "cat")]
+        ['', '', 'true', '3', 'cat']
+    """
+    if value is None or value != value:
         return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -298,24 +336,52 @@ def choose_column(table: Table, role: str, wish: str | None, usual: Sequence[str
     )
 
 
-def filled(table: Table, columns: Mapping[str, str], on_bad: Literal["fail", "skip"]) -> Table:
+def optional_column(table: Table, role: str, wish: str | None, usual: Sequence[str]) -> str | None:
+    """As :func:`choose_column`; None where none was wished for and none has a usual name."""
+    if wish is None and not {name.casefold() for name in table.columns} & set(usual):
+        return None
+    return choose_column(table, role, wish, usual)
+
+
+def check_classes(labels: Sequence[Any]) -> None:
+    """Refuses labels that are no classes, because nearly every row has another.
+
+    Raises:
+        DataError: There are more than a thousand, and fewer than ten rows of each.
+    """
+    distinct = len(set(labels))
+    if distinct > MOST_CLASSES and distinct > len(labels) / 10:
+        raise DataError(
+            f"The labels have {distinct:,} different values in {len(labels):,} rows, so they are no classes.",
+            expected=f"at most {MOST_CLASSES:,} classes, or ten rows of each",
+            remedy="Name the right column: --set data.columns.label=NAME",
+        )
+
+
+def filled(
+    table: Table, columns: Mapping[str, str], on_bad: Literal["fail", "skip"], *, optional: Collection[str] = ()
+) -> Table:
     """The table with only these columns, under their roles, and without the rows that cannot be used.
 
     Args:
         table: As it was read.
         columns: The name of a column by its role (``text``, ``label``); a row where one is empty is bad.
         on_bad: Whether bad rows are an error, or left out (they are then in :attr:`Table.bad`).
+        optional: Roles whose cells may be empty.
 
     Raises:
         BadRows: Rows have another number of fields than the first, or an empty cell; each with its line.
     """
     bad = dict(table.bad)
-    for role, name in columns.items():
-        for line, cell in zip(table.lines, table.columns[name], strict=True):
+    for role in columns.keys() - set(optional):
+        for line, cell in zip(table.lines, table.columns[columns[role]], strict=True):
             if not cell.strip() and line not in bad:
                 bad[line] = DataError(f"The {role} is empty.", where=f"{table.path}:{line}", expected=f"a {role}")
     if bad and on_bad == "fail":
         raise BadRows({line: bad[line] for line in sorted(bad)})
     good = [place for place, line in enumerate(table.lines) if line not in bad]
     kept = {role: [table.columns[name][place] for place in good] for role, name in columns.items()}
-    return replace(table, columns=kept, lines=[table.lines[place] for place in good], bad=bad)
+    files = {
+        role: [table.files[name][place] for place in good] for role, name in columns.items() if name in table.files
+    }
+    return replace(table, columns=kept, lines=[table.lines[place] for place in good], bad=bad, files=files)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,22 @@ import torch
 from torch import Tensor
 
 from flambeau.columns import Columns, Dataset, Split
-from flambeau.data.arrays import encode_labels
-from flambeau.data.folders import SPLIT_FOLDERS
+from flambeau.data.arrays import as_labels, encode_labels
 from flambeau.data.hashing import dataset_hash
 from flambeau.data.prepare import check_skipped
-from flambeau.data.splits import leak_note, leaks, with_groups
-from flambeau.data.tables import CSV, JSON, choose_column, filled, first_row, is_table, read_table, read_text
+from flambeau.data.splits import SPLIT_NAMES, leak_note, leaks, with_groups
+from flambeau.data.tables import (
+    CSV,
+    JSON,
+    PARQUET,
+    check_classes,
+    choose_column,
+    filled,
+    first_row,
+    is_table,
+    read_table,
+    read_text,
+)
 from flambeau.errors import BadRows, DataError, FlambeauError
 
 if TYPE_CHECKING:
@@ -34,13 +43,9 @@ LABEL_NAMES = ("label", "class", "category", "sentiment", "target", "y", "intent
 LONGEST = 1_000_000
 """Characters of a text beyond which it is a mistake rather than a text."""
 
-MOST_CLASSES = 1000
-"""Classes beyond which a column holds something else, unless each has many rows."""
-
-SPLITS = {**SPLIT_FOLDERS, "dev": "val"}
-"""Names of files and folders that mean a split."""
-
-FORMS = "a table (.csv, .tsv, .jsonl) with a text and a label in each row, or a folder of .txt files (class/...)"
+FORMS = (
+    "a table (.csv, .tsv, .jsonl, .parquet) with a text and a label in each row, or a folder of .txt files (class/...)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,7 @@ def looks_like_texts(path: Path) -> bool:
         parts = _split_files(path)
         if parts:
             return _has_known_column(parts["train"])
-        inner = next((folder for folder in _folders(path) if SPLITS.get(folder.name.lower()) == "train"), path)
+        inner = next((folder for folder in _folders(path) if SPLIT_NAMES.get(folder.name.lower()) == "train"), path)
         filled_folders = [folder for folder in _folders(inner) if next(folder.glob("*.txt"), None) is not None]
         return len(filled_folders) > 1
     return is_table(path) and _has_known_column(path)
@@ -243,13 +248,8 @@ def assemble(rows: Mapping[str, Rows], *, name: str, source: str, notes: Iterabl
     told = list(notes)
     for split, part in rows.items():
         _check_texts(part, split)
-    everything = [label for part in rows.values() for label in part.labels]
-    numbers = all(isinstance(label, str) and _WHOLE.fullmatch(label.strip()) for label in everything)
-    labels = {
-        split: [int(label) if numbers else label.strip() if isinstance(label, str) else label for label in part.labels]
-        for split, part in rows.items()
-    }
-    _check_classes(labels["train"])
+    labels = as_labels({split: part.labels for split, part in rows.items()})
+    check_classes(labels["train"])
     classes, encoded = encode_labels(labels, None, told)
     splits = {}
     for split, part in rows.items():
@@ -257,9 +257,6 @@ def assemble(rows: Mapping[str, Rows], *, name: str, source: str, notes: Iterabl
         splits[split] = Split({**columns, "name": list(part.names)} if part.names else columns)
     info = {"classes": classes, "source": source, "notes": told}
     return Dataset(name, splits, info, dataset_hash({name: split.without("name") for name, split in splits.items()}))
-
-
-_WHOLE = re.compile(r"-?(0|[1-9]\d*)", re.ASCII)
 
 
 def _check_texts(part: Rows, split: str) -> None:
@@ -282,16 +279,6 @@ def text_problem(text: Any) -> str:
     return f"The text has {len(text):,} characters, more than {LONGEST:,}." if len(text) > LONGEST else ""
 
 
-def _check_classes(labels: Sequence[Any]) -> None:
-    distinct = len(set(labels))
-    if distinct > MOST_CLASSES and distinct > len(labels) / 10:
-        raise DataError(
-            f"The labels have {distinct:,} different values in {len(labels):,} rows, so they are no classes.",
-            expected=f"at most {MOST_CLASSES:,} classes, or ten rows of each",
-            remedy="Name the right column: --set data.columns.label=NAME",
-        )
-
-
 def _from_table(path: Path, data: Data, bad: dict[str, FlambeauError]) -> Rows:
     if not is_table(path):
         raise DataError("This is not a file of labelled texts.", where=path, expected=FORMS)
@@ -308,7 +295,9 @@ def _from_table(path: Path, data: Data, bad: dict[str, FlambeauError]) -> Rows:
 
 
 def _from_folders(root: Path, data: Data, bad: dict[str, FlambeauError]) -> dict[str, Rows]:
-    splits = {SPLITS[folder.name.lower()]: folder for folder in _folders(root) if folder.name.lower() in SPLITS}
+    splits = {
+        SPLIT_NAMES[folder.name.lower()]: folder for folder in _folders(root) if folder.name.lower() in SPLIT_NAMES
+    }
     if splits and "train" not in splits:
         raise DataError("The folder has no training split.", where=root, expected="train", received=", ".join(splits))
     rows = {split: _class_folders(folder, root, data, bad) for split, folder in (splits or {"train": root}).items()}
@@ -356,12 +345,12 @@ def _split_files(root: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(root.iterdir()):
         stem = path.name.lower().partition(".")[0]
-        if path.is_file() and is_table(path) and stem in SPLITS:
-            if SPLITS[stem] in found:
+        if path.is_file() and is_table(path) and stem in SPLIT_NAMES:
+            if SPLIT_NAMES[stem] in found:
                 raise DataError(
-                    f"Two tables are for the same split: {found[SPLITS[stem]].name} and {path.name}.",
+                    f"Two tables are for the same split: {found[SPLIT_NAMES[stem]].name} and {path.name}.",
                     where=root,
-                    expected=f"one of {', '.join((*CSV, *JSON))} for each split",
+                    expected=f"one of {', '.join((*CSV, *JSON, PARQUET))} for each split",
                 )
-            found[SPLITS[stem]] = path
+            found[SPLIT_NAMES[stem]] = path
     return found if "train" in found else {}

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from flambeau.columns import Columns
 from flambeau.engine.optim import Factory, optimizer
+from flambeau.errors import did_you_mean
 from flambeau.recipe import Recipe
 
 
@@ -27,6 +28,17 @@ def optimizer_of(recipe: Recipe) -> Factory:
         weight_decay=part.weight_decay,
         betas=part.betas,
     )
+
+
+def column_checks(recipe: Recipe, *roles: str) -> list[str]:
+    """Columns of tables that the recipe names and the task, which knows these, has no use for."""
+    mistakes = [
+        f"data.columns.{name}: there is no such setting. {did_you_mean(name, roles)}"
+        for name in sorted(set(recipe.data.columns) - set(roles))
+    ]
+    if recipe.data.group is not None and "group" in recipe.data.columns:
+        mistakes.append("data.group: says the same as data.columns.group; give one of the two")
+    return mistakes
 
 
 def optimizer_checks(recipe: Recipe) -> list[str]:

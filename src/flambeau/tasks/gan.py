@@ -23,7 +23,7 @@ from flambeau.models.gan import Features, Gan, classifier, generate, prepared
 from flambeau.recipe import Count, Part, Recipe
 from flambeau.task import Intake, Outcome, SampleRequest, Shown, Task, View
 from flambeau.tasks import image_classification as picture_task
-from flambeau.tasks.common import classless_checks, optimizer_checks, optimizer_of, tensors
+from flambeau.tasks.common import classless_checks, column_checks, optimizer_checks, optimizer_of, tensors
 
 VALIDATED = 2000
 """Pictures that an automatic validation split has at most: enough for a distance, cheap after every epoch."""
@@ -424,7 +424,7 @@ def checks(recipe: Recipe) -> list[str]:
     mistakes = recipe.augment.contradictions(recipe.train.batch_size, recipe.images.channels)
     if recipe.augment.mixes:
         mistakes.append("augment.mixup, augment.cutmix: a GAN has no labels to mix beside the pictures; set both to 0")
-    return mistakes + classless_checks(recipe) + optimizer_checks(recipe)
+    return mistakes + column_checks(recipe, *pictures.ROLES) + classless_checks(recipe) + optimizer_checks(recipe)
 
 
 INTAKE = Intake(

@@ -15,7 +15,14 @@ from flambeau.core import Batch, Builder, Facts, Transform
 from flambeau.data import brightness, images
 from flambeau.data.augment import picture_transform
 from flambeau.data.opening import PictureRules
-from flambeau.data.pictures import FORMS, claims_pictures, open_pictures, picture_inputs, pictures_of_python
+from flambeau.data.pictures import (
+    FORMS,
+    ROLES,
+    claims_pictures,
+    open_pictures,
+    picture_inputs,
+    pictures_of_python,
+)
 from flambeau.data.preview import describe
 from flambeau.data.splits import with_test_and_validation
 from flambeau.errors import DataError
@@ -23,7 +30,7 @@ from flambeau.models.classifier import Classifier, check_fit
 from flambeau.recipe import Recipe
 from flambeau.task import Intake, Outcome, Shown, Task, View
 from flambeau.tasks import labels
-from flambeau.tasks.common import tensors
+from flambeau.tasks.common import column_checks, tensors
 
 DEFAULT_SIDE = 64
 """The side that pictures of different sizes are brought to when the recipe names none."""
@@ -229,7 +236,7 @@ def checks(recipe: Recipe) -> list[str]:
     elif mean is not None and recipe.images.channels not in ("auto", len(mean)):
         mistakes.append(f"images.mean: expected {recipe.images.channels} numbers, received {len(mean)}")
     mistakes += recipe.augment.contradictions(recipe.train.batch_size, recipe.images.channels)
-    return mistakes + labels.checks(recipe, mixes=recipe.augment.mixes)
+    return mistakes + column_checks(recipe, *ROLES) + labels.checks(recipe, mixes=recipe.augment.mixes)
 
 
 INTAKE = Intake(

@@ -25,7 +25,7 @@ from flambeau.models.spectrogram import LogMel, SoundClassifier, frames
 from flambeau.recipe import Part, Recipe
 from flambeau.task import Intake, Outcome, Shown, Task, View
 from flambeau.tasks import labels
-from flambeau.tasks.common import tensors
+from flambeau.tasks.common import column_checks, tensors
 
 LONGEST = 10.0
 """Seconds beyond which a length that the recipe leaves open does not grow."""
@@ -257,6 +257,12 @@ def tell(outcome: Outcome, recipe: Recipe) -> list[str | Shown]:
     return [*labels.tell(outcome, recipe)]
 
 
+def checks(recipe: Recipe) -> list[str]:
+    """Settings that contradict each other."""
+    mixes = bool(recipe.options.get("mixup"))
+    return column_checks(recipe, "path", "label", "split", "group") + labels.checks(recipe, mixes=mixes)
+
+
 INTAKE = Intake(
     forms=sounds.FORMS,
     claims=sounds.claims_sounds,
@@ -312,7 +318,7 @@ TASK = Task(
     },
     parts=("audio",),
     options=SoundOptions,
-    checks=lambda recipe: labels.checks(recipe, mixes=bool(recipe.options.get("mixup"))),
+    checks=checks,
     keep=labels.KEPT,
     doubts=doubts,
     calibrate=labels.calibrate,

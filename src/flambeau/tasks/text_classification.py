@@ -24,7 +24,7 @@ from flambeau.models.text_baseline import fit
 from flambeau.recipe import Part, Recipe
 from flambeau.task import Baseline, Intake, Outcome, Shown, Task, View
 from flambeau.tasks import labels
-from flambeau.tasks.common import tensors
+from flambeau.tasks.common import column_checks, tensors
 
 _WORDS = 11
 """The stream of draws that words are dropped by."""
@@ -237,9 +237,7 @@ def samples(dataset: Dataset, count: int) -> list[str | Shown]:
 
 def checks(recipe: Recipe) -> list[str]:
     """Settings that contradict each other."""
-    unknown = sorted(set(recipe.data.columns) - {"text", "label"})
-    mistakes = [f"data.columns.{name}: there is no such setting. Known: text, label." for name in unknown]
-    return mistakes + labels.checks(recipe)
+    return column_checks(recipe, "text", "label") + labels.checks(recipe)
 
 
 INTAKE = Intake(

@@ -1,0 +1,273 @@
+"""Tables whose rows name files with their labels, and perhaps their splits and groups; or hold the files themselves."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flambeau.data.splits import SPLIT_NAMES
+from flambeau.data.tables import (
+    Table,
+    beginning,
+    check_classes,
+    choose_column,
+    filled,
+    first_row,
+    is_table,
+    optional_column,
+    read_table,
+)
+from flambeau.errors import DataError, FlambeauError, did_you_mean
+
+if TYPE_CHECKING:
+    from flambeau.recipe import Data
+
+LABELS = ("label", "class", "category", "target", "species", "y", "labels", "class_name", "label_name")
+SPLITS = ("split", "subset", "partition", "set", "part")
+GROUPS = ("group", "group_id", "patient", "patient_id", "subject", "subject_id")
+"""What columns are usually called, the likeliest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of such a table.
+
+    Attributes:
+        file: The path, or the bytes.
+        name: What the file is called there.
+        label: As the table has it.
+        where: The table and the line, for errors.
+        group: What it shares with the rows that are to stay on its side of every split, or None.
+    """
+
+    file: Path | bytes
+    name: str
+    label: str
+    where: str
+    group: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What one or several such tables say.
+
+    Attributes:
+        rows: By split.
+        bad: The errors of the rows that cannot be used, by table and line.
+        notes: Which column was taken for what.
+    """
+
+    rows: dict[str, list[Row]] = field(default_factory=dict)
+    bad: dict[str, FlambeauError] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def lists_files(path: Path, endings: Iterable[str]) -> bool:
+    """Whether a table begins with a row in which a file with one of these endings is named, or held."""
+    if not is_table(path):
+        return False
+    cells = [cell for row in beginning(path) for cell in row]
+    ends = tuple(endings)
+    return any(isinstance(cell, bytes) or (isinstance(cell, str) and cell.lower().endswith(ends)) for cell in cells)
+
+
+def tables_of(folder: Path, endings: Iterable[str]) -> dict[str, Path]:
+    """The tables at the top of a folder that list its files: by split where they are called so, else one as ``train``.
+
+    Raises:
+        DataError: There are several, and it is not clear which one is meant.
+    """
+    ends = tuple(endings)
+    found = [path for path in sorted(folder.iterdir()) if path.is_file() and lists_files(path, ends)]
+    named: dict[str, Path] = {}
+    for path in found:
+        split = SPLIT_NAMES.get(path.name.lower().partition(".")[0])
+        if split is not None and split in named:
+            raise DataError(f"Two tables are for the same split: {named[split].name} and {path.name}.", where=folder)
+        if split is not None:
+            named[split] = path
+    if "train" in named:
+        return named
+    if len(found) > 1:
+        raise DataError(
+            "Several tables in the folder list its files.",
+            where=folder,
+            received=", ".join(path.name for path in found[:20]),
+            expected="one, or train.csv and the like",
+            remedy="Name the table that is meant instead of the folder.",
+        )
+    return {"train": found[0]} if found else {}
+
+
+def read_listing(
+    tables: Mapping[str, Path], data: Data, *, role: str, usual: Sequence[str], endings: Iterable[str]
+) -> Listing:
+    """The rows of a table, or of one for each split.
+
+    Args:
+        tables: By split. The only one may have a column of splits.
+        data: ``columns`` names columns by their role: ``role``, ``label``, ``split``, ``group``; ``group`` the last of
+            these, too. ``follow_links`` says whether paths may lead out of the table's folder.
+        role: What the column of files is called among the roles.
+        usual: What that column is usually called.
+        endings: Of the files' names, by which the column is known where there is no heading.
+
+    Raises:
+        DataError: It is not clear which column holds what, the labels are no classes, or a split has other labels than
+            the training split. Rows that cannot be used are in :attr:`Listing.bad`.
+    """
+    found, ends = Listing(), tuple(endings)
+    for split, path in tables.items():
+        # A first row that names a file is no heading.
+        table = read_table(path, header=not any(cell.lower().endswith(ends) for cell in first_row(path)))
+        columns = _columns(table, data, role, usual, ends, alone=len(tables) == 1)
+        if table.header:
+            told = ", ".join(f"{name} from {column!r}" for name, column in columns.items())
+            found.notes.append(f"Read from {path.name}: {told}.")
+        _add(found, filled(table, columns, "skip", optional=("group",)), role, split, data.follow_links)
+    _check_labels(found, next(iter(tables.values())))
+    return found
+
+
+def _columns(
+    table: Table, data: Data, role: str, usual: Sequence[str], endings: tuple[str, ...], *, alone: bool
+) -> dict[str, str]:
+    """The columns by their roles."""
+    wishes = {**data.columns} if data.group is None else {**data.columns, "group": data.group}
+    if not table.header:
+        # Without a heading the cells say which one holds the files; of two columns the other one is the label.
+        firsts = {name: column[0] for name, column in table.columns.items() if column}
+        files = [name for name, cell in firsts.items() if cell.lower().endswith(endings)]
+        wishes = {role: files[0], **wishes} if len(files) == 1 else wishes
+        others = [name for name in table.columns if name != wishes.get(role)]
+        wishes = {"label": others[0], **wishes} if len(others) == 1 else wishes
+    columns = {
+        role: choose_column(table, role, wishes.get(role), usual),
+        "label": choose_column(table, "label", wishes.get("label"), LABELS),
+    }
+    for name, names in (("split", SPLITS), ("group", GROUPS)):
+        column = optional_column(table, name, wishes.get(name), names)
+        if column is None or (name == "split" and not alone):
+            continue
+        # A column that happens to be called "set" and holds no split is something else.
+        if name in wishes or name == "group" or any(_split_of(cell) for cell in table.columns[column]):
+            columns[name] = column
+    return columns
+
+
+def _split_of(cell: str) -> str | None:
+    return SPLIT_NAMES.get(cell.strip().lower())
+
+
+def _add(found: Listing, table: Table, role: str, split: str, follow_links: bool) -> None:
+    """Adds the rows of a table whose columns have the names of their roles."""
+    bad: dict[int, FlambeauError] = dict(table.bad)
+    seen: dict[str, tuple[int, str]] = {}
+    columns, held = table.columns, table.files.get(role)
+    root = Path(os.path.realpath(table.path.parent))
+    for place, line in enumerate(table.lines):
+        where = f"{table.path}:{line}"
+        name, label = columns[role][place].strip(), columns["label"][place].strip()
+        home: str | None = split
+        content = held[place] if held else None
+        try:
+            if "split" in columns:
+                home = _split_of(columns["split"][place])
+            if home is None:
+                raise _no_split(columns["split"][place], where)
+            file = content if content is not None else _file(name, root, table.path.parent, where, follow_links)
+            if content is None:
+                _check_repeated(name, label, line, where, seen)
+        except DataError as error:
+            bad[line] = error
+            continue
+        group = columns["group"][place].strip() if "group" in columns else ""
+        row = Row(file, name.replace("\\", "/"), label, where, group or None)
+        found.rows.setdefault(home, []).append(row)
+    found.bad.update({f"{table.path}:{line}": bad[line] for line in sorted(bad)})
+
+
+def _no_split(cell: str, where: str) -> DataError:
+    return DataError(
+        f"{cell.strip()!r} is not the name of a split. {did_you_mean(cell.strip(), SPLIT_NAMES)}",
+        where=where,
+        expected="train, val or test",
+        remedy="Correct it, or name another column: --set data.columns.split=NAME",
+    )
+
+
+def _file(name: str, root: Path, folder: Path, where: str, follow_links: bool) -> Path:
+    """The file that a cell names, from the table's folder."""
+    path = folder / name
+    if "\\" in name and not _is_file(path):
+        path = folder / name.replace("\\", "/")  # a table that was written on Windows
+    if not _is_file(path):
+        raise DataError(
+            f"There is no file {name[:200]}.",
+            where=where,
+            expected=f"a path from {folder}",
+            remedy="Correct the path, which begins at the table's folder, or put the file there.",
+        )
+    if not follow_links and not Path(os.path.realpath(path)).is_relative_to(root):
+        raise DataError(
+            f"The path leads out of the table's folder: {name}",
+            where=where,
+            expected=f"a file in {root}",
+            remedy="Move the table beside its files, or allow such paths with --set data.follow_links=true.",
+        )
+    return path
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or holds a zero byte
+        return False
+
+
+def _check_repeated(name: str, label: str, line: int, where: str, seen: dict[str, tuple[int, str]]) -> None:
+    key = os.path.normpath(name)
+    first, former = seen.setdefault(key, (line, label))
+    if first != line:
+        contradiction = "" if former == label else f" and is {former!r} there"
+        raise DataError(
+            f"The file {name} is in line {first} already{contradiction}.", where=where, remedy="Keep one of the rows."
+        )
+
+
+def _check_labels(found: Listing, path: Path) -> None:
+    """Refuses labels that cannot be meant as classes."""
+    if not found.rows.get("train"):
+        if found.bad:
+            return  # the rows' own errors say more
+        raise DataError("The table has no rows of a training split.", where=path, expected="rows of train")
+    labels = [row.label for row in found.rows["train"]]
+    try:
+        check_classes(labels)
+    except DataError as error:
+        error.where = str(path)
+        raise
+    same: dict[str, str] = {}
+    for label in labels:
+        other = same.setdefault(unicodedata.normalize("NFC", label).casefold(), label)
+        if other != label:
+            raise DataError(
+                "Labels differ only in case or in their Unicode form, so they seem to be meant as one.",
+                where=path,
+                received=f"{other!r} and {label!r}",
+                remedy="Write them alike.",
+            )
+    known = set(labels)
+    for split, rows in found.rows.items():
+        strange = [row for row in rows if row.label not in known]
+        if strange:
+            raise DataError(
+                f"The split {split} has labels that the training split does not have: "
+                f"{', '.join(sorted({row.label for row in strange})[:20])}.",
+                where=strange[0].where,
+                remedy="Correct the labels, or add rows of these classes to the training split.",
+            )
