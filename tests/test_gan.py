@@ -249,7 +249,9 @@ def test_pictures_without_classes_are_compared_by_random_features(tmp_path: Path
         Image.fromarray(image[0].numpy()).save(folder / f"{number:03}.png")
     found = task.open_folder(folder, catalog.recipe("gan"))
     assert found.info["classes"] == [] and len(found.splits["train"]) == 120
-    assert task.describe(found)["rows"] == {"train": 120} and "classes" not in task.describe(found)
+    assert task.TASK.intake.describe(found)["rows"] == {"train": 120} and "classes" not in task.TASK.intake.describe(
+        found
+    )
     run = flambeau.train(folder, task="gan", epochs=1, settings=SMALL, device="cpu", out=tmp_path / "run", quiet=True)
     assert "test/frechet" in run.scores and "test/variety" not in run.scores
     assert "fixed random weights" in (run.path / "report.html").read_text(encoding="utf-8")

@@ -27,6 +27,8 @@ from flambeau.wording import sentences
 
 TASKS = {
     "image-classification": "flambeau.tasks.image_classification:TASK",
+    "image-multilabel": "flambeau.tasks.image_multilabel:TASK",
+    "image-regression": "flambeau.tasks.image_regression:TASK",
     "sound-classification": "flambeau.tasks.sound_classification:TASK",
     "gan": "flambeau.tasks.gan:TASK",
     "node-classification": "flambeau.tasks.node_classification:TASK",

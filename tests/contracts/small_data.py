@@ -72,6 +72,33 @@ def some_pictures(source: Path) -> list[str]:
     return [str(path) for path in sorted(source.rglob("*.png"))[::35][:3]]
 
 
+def spots(root: Path, column: str, cell: Callable[[int, int], str]) -> Path:
+    """A table of 90 pictures of 24x24 pixels: a bright column of pixels somewhere, in every third one a bright row."""
+    generator = np.random.default_rng(1)
+    (root / "shots").mkdir()
+    lines = [f"file,{column}"]
+    for place in range(90):
+        values = generator.integers(0, 100, (24, 24), dtype=np.uint8)
+        at = int(generator.integers(2, 22))
+        values[:, at - 2 : at + 2] += 120
+        if place % 3 == 0:
+            values[10:13] = 255
+        Image.fromarray(values).save(root / "shots" / f"{place:02}.png")
+        lines.append(f"shots/{place:02}.png,{cell(place, at)}")
+    (root / "table.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return root / "table.csv"
+
+
+def tagged(root: Path) -> Path:
+    """Each picture has none, one or two of the labels ``left`` and ``row``."""
+    return spots(root, "labels", lambda place, at: ";".join(["left"] * (at < 12) + ["row"] * (place % 3 == 0)))
+
+
+def measured(root: Path) -> Path:
+    """Each picture has a number: where the bright column is."""
+    return spots(root, "position", lambda place, at: f"{at / 2}")
+
+
 THEMES = {"food": "bread soup cheese apple salt", "sport": "goal match team ball race", "sky": "rain sun wind snow fog"}
 FILLER = ["the", "a", "of", "and", "we", "they", "saw", "had", "some", "more"]
 
@@ -156,6 +183,24 @@ CASES: Mapping[str, Case] = {
         pictures,
         ("model.name=compact", "model.width=4", "model.dropout=0.1", "images.size=16", "train.batch_size=16"),
         some_pictures,
+    ),
+    "image-multilabel": Case(
+        tagged,
+        ("model.name=compact", "model.width=4", "model.dropout=0.1", "images.size=16", "train.batch_size=16"),
+        lambda source: some_pictures(source.parent),
+        claimed=False,
+    ),
+    "image-regression": Case(
+        measured,
+        (
+            "model.name=compact",
+            "model.width=4",
+            "model.dropout=0.1",
+            "images.size=16",
+            "train.batch_size=16",
+        ),
+        lambda source: some_pictures(source.parent),
+        claimed=False,
     ),
     "language-model": Case(
         running_text,

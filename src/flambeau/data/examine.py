@@ -26,13 +26,13 @@ class Listed:
     Attributes:
         raw: Its path, or its bytes.
         name: What it is called in reports.
-        label: The number of its class.
+        label: The number of its class; or for other targets the row of numbers that it stands for.
         together: What it shares with the pictures that are to stay on its side of every split, or None.
     """
 
     raw: Path | bytes
     name: str
-    label: int
+    label: int | tuple[float, ...]
     together: str | None = None
 
 
@@ -81,13 +81,19 @@ def _digest(raw: Path | bytes) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def as_split(files: Sequence[Examined]) -> Split:
-    """The raw columns ``image``, ``name``, ``label``, that of content hashes, and where there are groups theirs."""
+def as_split(files: Sequence[Examined], target: str = "label", dtype: torch.dtype = torch.int64) -> Split:
+    """The raw columns ``image``, ``name``, the target, that of content hashes, and where there are groups theirs.
+
+    Args:
+        files: The pictures.
+        target: What the column of their labels is called.
+        dtype: Its type.
+    """
     groups = [int.from_bytes(bytes.fromhex(file.digest[:16]), "big", signed=True) for file in files]
     columns: dict[str, Column] = {
         "image": [file.listed.raw for file in files],
         "name": [file.listed.name for file in files],
-        "label": torch.tensor([file.listed.label for file in files], dtype=torch.int64),
+        target: torch.tensor([file.listed.label for file in files], dtype=dtype),
         GROUP: torch.tensor(groups, dtype=torch.int64),
     }
     columns |= together([file.listed.together for file in files], groups)

@@ -42,6 +42,7 @@ class Row:
         label: As the table has it.
         where: The table and the line, for errors.
         group: What it shares with the rows that are to stay on its side of every split, or None.
+        values: The cells of further columns that were asked for.
     """
 
     file: Path | bytes
@@ -49,6 +50,7 @@ class Row:
     label: str
     where: str
     group: str | None = None
+    values: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +61,13 @@ class Listing:
         rows: By split.
         bad: The errors of the rows that cannot be used, by table and line.
         notes: Which column was taken for what.
+        columns: The same by role, of the last table; a file without a heading has columns 1, 2, ...
     """
 
     rows: dict[str, list[Row]] = field(default_factory=dict)
     bad: dict[str, FlambeauError] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    columns: dict[str, str] = field(default_factory=dict)
 
 
 def lists_files(path: Path, endings: Iterable[str]) -> bool:
@@ -104,7 +108,14 @@ def tables_of(folder: Path, endings: Iterable[str]) -> dict[str, Path]:
 
 
 def read_listing(
-    tables: Mapping[str, Path], data: Data, *, role: str, usual: Sequence[str], endings: Iterable[str]
+    tables: Mapping[str, Path],
+    data: Data,
+    *,
+    role: str,
+    usual: Sequence[str],
+    endings: Iterable[str],
+    classes: bool = True,
+    values: Sequence[str] = (),
 ) -> Listing:
     """The rows of a table, or of one for each split.
 
@@ -115,26 +126,37 @@ def read_listing(
         role: What the column of files is called among the roles.
         usual: What that column is usually called.
         endings: Of the files' names, by which the column is known where there is no heading.
+        classes: Whether the labels are classes; otherwise they may be any text, and empty.
+        values: Names of further columns that are read, in place of the labels.
 
     Raises:
         DataError: It is not clear which column holds what, the labels are no classes, or a split has other labels than
             the training split. Rows that cannot be used are in :attr:`Listing.bad`.
     """
     found, ends = Listing(), tuple(endings)
+    optional = ("group",) if classes else ("group", "label")
     for split, path in tables.items():
         # A first row that names a file is no heading.
         table = read_table(path, header=not any(cell.lower().endswith(ends) for cell in first_row(path)))
-        columns = _columns(table, data, role, usual, ends, alone=len(tables) == 1)
+        columns = _columns(table, data, role, usual, ends, values, alone=len(tables) == 1)
+        found.columns.update(columns)
         if table.header:
             told = ", ".join(f"{name} from {column!r}" for name, column in columns.items())
             found.notes.append(f"Read from {path.name}: {told}.")
-        _add(found, filled(table, columns, "skip", optional=("group",)), role, split, data.follow_links)
-    _check_labels(found, next(iter(tables.values())))
+        _add(found, filled(table, columns, "skip", optional=optional), role, values, split, data.follow_links)
+    _check_labels(found, next(iter(tables.values())), classes=classes)
     return found
 
 
 def _columns(
-    table: Table, data: Data, role: str, usual: Sequence[str], endings: tuple[str, ...], *, alone: bool
+    table: Table,
+    data: Data,
+    role: str,
+    usual: Sequence[str],
+    endings: tuple[str, ...],
+    values: Sequence[str],
+    *,
+    alone: bool,
 ) -> dict[str, str]:
     """The columns by their roles."""
     wishes = {**data.columns} if data.group is None else {**data.columns, "group": data.group}
@@ -147,8 +169,14 @@ def _columns(
         wishes = {"label": others[0], **wishes} if len(others) == 1 else wishes
     columns = {
         role: choose_column(table, role, wishes.get(role), usual),
-        "label": choose_column(table, "label", wishes.get("label"), LABELS),
+        **{name: choose_column(table, "value", name, ()) for name in values},
     }
+    if not values:
+        # One column that nothing else explains is what is to be learnt, whatever it is called.
+        rest = [n for n in table.columns if n != columns[role] and n.casefold() not in {*SPLITS, *GROUPS}]
+        usual_label = any(name.casefold() in LABELS for name in rest)
+        alone_left = rest[0] if len(rest) == 1 and not usual_label else None
+        columns["label"] = choose_column(table, "label", wishes.get("label", alone_left), LABELS)
     for name, names in (("split", SPLITS), ("group", GROUPS)):
         column = optional_column(table, name, wishes.get(name), names)
         if column is None or (name == "split" and not alone):
@@ -163,7 +191,7 @@ def _split_of(cell: str) -> str | None:
     return SPLIT_NAMES.get(cell.strip().lower())
 
 
-def _add(found: Listing, table: Table, role: str, split: str, follow_links: bool) -> None:
+def _add(found: Listing, table: Table, role: str, values: Sequence[str], split: str, follow_links: bool) -> None:
     """Adds the rows of a table whose columns have the names of their roles."""
     bad: dict[int, FlambeauError] = dict(table.bad)
     seen: dict[str, tuple[int, str]] = {}
@@ -171,7 +199,8 @@ def _add(found: Listing, table: Table, role: str, split: str, follow_links: bool
     root = Path(os.path.realpath(table.path.parent))
     for place, line in enumerate(table.lines):
         where = f"{table.path}:{line}"
-        name, label = columns[role][place].strip(), columns["label"][place].strip()
+        name = columns[role][place].strip()
+        label = columns["label"][place].strip() if "label" in columns else ""
         home: str | None = split
         content = held[place] if held else None
         try:
@@ -186,7 +215,8 @@ def _add(found: Listing, table: Table, role: str, split: str, follow_links: bool
             bad[line] = error
             continue
         group = columns["group"][place].strip() if "group" in columns else ""
-        row = Row(file, name.replace("\\", "/"), label, where, group or None)
+        cells = tuple(columns[value][place].strip() for value in values)
+        row = Row(file, name.replace("\\", "/"), label, where, group or None, cells)
         found.rows.setdefault(home, []).append(row)
     found.bad.update({f"{table.path}:{line}": bad[line] for line in sorted(bad)})
 
@@ -239,12 +269,14 @@ def _check_repeated(name: str, label: str, line: int, where: str, seen: dict[str
         )
 
 
-def _check_labels(found: Listing, path: Path) -> None:
-    """Refuses labels that cannot be meant as classes."""
+def _check_labels(found: Listing, path: Path, *, classes: bool) -> None:
+    """Refuses a table without rows to learn from, and labels that cannot be meant as classes."""
     if not found.rows.get("train"):
         if found.bad:
             return  # the rows' own errors say more
         raise DataError("The table has no rows of a training split.", where=path, expected="rows of train")
+    if not classes:
+        return
     labels = [row.label for row in found.rows["train"]]
     try:
         check_classes(labels)

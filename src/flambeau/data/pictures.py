@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
 
 from flambeau.columns import Dataset
 from flambeau.data.arrays import as_labels, classes_of, encode_labels, from_arrays, from_torch, may_mirror, pair_of
@@ -64,23 +66,57 @@ def _from_tables(tables: Mapping[str, Path], title: str, source: Path, recipe: R
     return from_listing(listing, title.partition(".")[0] or "pictures", str(source.absolute()), recipe)
 
 
-def from_listing(listing: Listing, name: str, source: str, recipe: Recipe) -> Dataset:
+class Targets(NamedTuple):
+    """What the rows of tables are to be learnt as.
+
+    Attributes:
+        rows: For each row of the listing its target, by split.
+        info: What the data set says of them, such as ``classes``; ``mirror``, whether a mirrored picture keeps its.
+        column: What their column is called.
+        dtype: Its type.
+    """
+
+    rows: Mapping[str, Sequence[Any]]
+    info: Mapping[str, Any]
+    column: str = "label"
+    dtype: torch.dtype = torch.int64
+
+
+def _as_classes(listing: Listing, notes: list[str]) -> Targets:
+    labels = as_labels({split: [row.label for row in rows] for split, rows in listing.rows.items()})
+    classes, numbers = encode_labels(labels, None, notes)
+    rows = {split: column.tolist() for split, column in numbers.items()}
+    return Targets(rows, {"classes": classes, "mirror": may_mirror(classes)})
+
+
+def from_listing(
+    listing: Listing,
+    name: str,
+    source: str,
+    recipe: Recipe,
+    encode: Callable[[Listing, list[str]], Targets] = _as_classes,
+) -> Dataset:
     """The data set of the pictures that tables list.
+
+    Args:
+        listing: What the tables say.
+        name: What the data set is called.
+        source: Where it comes from.
+        recipe: Its rules.
+        encode: Makes targets of the rows, and may add to the notes; may take rows out of the listing.
 
     Raises:
         BadRows: Some rows or pictures cannot be used, and ``data.on_bad`` is ``fail``.
         DataError: There are too few classes, or too many bad rows.
     """
-    labels = as_labels({split: [row.label for row in rows] for split, rows in listing.rows.items()})
     total = len(listing.bad) + sum(map(len, listing.rows.values()))
-    if listing.bad and (recipe.data.on_bad == "fail" or not labels.get("train")):
-        raise BadRows(dict(enumerate(listing.bad.values())))
+    _require_rows(listing, recipe)
     notes = [*listing.notes]
-    classes, numbers = encode_labels(labels, None, notes)
+    targets = encode(listing, notes)
+    _require_rows(listing, recipe)
     listed = {
         split: [
-            Listed(row.file, row.name, label, row.group)
-            for row, label in zip(rows, numbers[split].tolist(), strict=True)
+            Listed(row.file, row.name, label, row.group) for row, label in zip(rows, targets.rows[split], strict=True)
         ]
         for split, rows in listing.rows.items()
     }
@@ -90,17 +126,21 @@ def from_listing(listing: Listing, name: str, source: str, recipe: Recipe) -> Da
     errors = [*listing.bad.values(), *found.values()]
     if errors:
         check_skipped(len(errors), total, errors[0])
-    splits = {split: as_split(part) for split, part in files.items()}
+    splits = {split: as_split(part, targets.column, targets.dtype) for split, part in files.items()}
     duplicates = leaks(splits)
     info = {
-        "classes": classes,
+        **targets.info,
         "source": source,
-        "mirror": may_mirror(classes),
         "notes": [*notes, *frames_note(files), *skip_note(errors), *([leak_note(splits)] if duplicates else [])],
         "duplicates": duplicates,
         "skipped": [str(error.where) for error in errors],
     }
     return Dataset(name, splits, info, content_hash(files))
+
+
+def _require_rows(listing: Listing, recipe: Recipe) -> None:
+    if listing.bad and (recipe.data.on_bad == "fail" or not listing.rows.get("train")):
+        raise BadRows(dict(enumerate(listing.bad.values())))
 
 
 def claims_pictures(path: Path) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -31,15 +31,18 @@ def describe(dataset: Dataset, rules: PictureRules = DEFAULT_RULES) -> dict[str,
     Every picture is decoded, so that what cannot be read is found.
 
     Returns:
-        ``name``, ``source``, ``hash``, ``classes``, ``counts`` (by split, then by class), ``rows`` (by split),
-        ``sizes`` (the ten most frequent, as ``width``, ``height``, ``count``), ``size_range`` (smallest and largest
-        ``width`` and ``height``), ``channels`` (how many pictures have 1 and 3), ``mean`` and ``std`` (of the training
-        split by channel, in units of [0, 1]), ``duplicates``, ``notes``, ``licence`` and ``homepage`` if stated.
+        ``name``, ``source``, ``hash``, ``rows`` (by split), with labels ``classes`` and ``counts`` (by split,
+        then by class), ``sizes`` (the ten most frequent, as ``width``, ``height``, ``count``), ``size_range`` (smallest
+        and largest ``width`` and ``height``), ``channels`` (how many pictures have 1 and 3), ``mean`` and ``std`` (of
+        the training split by channel, in units of [0, 1]), ``duplicates``, ``notes``, ``licence`` and ``homepage`` if
+        stated.
 
     Raises:
         BadRows: Some pictures cannot be read.
     """
     classes = [str(name) for name in dataset.info.get("classes", ())]
+    labelled = "label" in dataset.splits["train"].columns
+    counts = {name: _counts(split, classes) for name, split in dataset.splits.items()} if labelled else {}
     notes = list(dataset.info.get("notes", ()))
     duplicates = dataset.info.get("duplicates")
     if duplicates is None:
@@ -63,9 +66,8 @@ def describe(dataset: Dataset, rules: PictureRules = DEFAULT_RULES) -> dict[str,
         "source": dataset.info.get("source"),
         "hash": dataset.hash,
         **{name: dataset.info[name] for name in ("licence", "homepage") if name in dataset.info},
-        "classes": classes,
+        **({"classes": classes, "counts": counts} if labelled else {}),
         "rows": {name: len(split) for name, split in dataset.splits.items()},
-        "counts": {name: _counts(split, classes) for name, split in dataset.splits.items()},
         "sizes": [{"width": w, "height": h, "count": n} for (w, h), n in sizes.most_common(_COMMON_SIZES)],
         "size_range": {"width": [min(widths), max(widths)], "height": [min(heights), max(heights)]} if sizes else None,
         "channels": {str(number): count for number, count in sorted(channels.items())},
@@ -107,8 +109,9 @@ def samples(
     size: tuple[int, int] | None = None,
     seed: int = 0,
     rules: PictureRules = DEFAULT_RULES,
+    caption: Callable[[Split], Sequence[str]] | None = None,
 ) -> tuple[Tensor, list[str]]:
-    """Pictures from all classes in turn, and the names of their classes.
+    """Pictures with captions: from all classes in turn, with their names, where there are labels.
 
     Args:
         dataset: Raw, or as it was read.
@@ -117,12 +120,13 @@ def samples(
         size: Height and width that they are brought to; without it their own, or 96 x 96 when that differs.
         seed: Decides which.
         rules: How they are decoded.
+        caption: Makes the captions of rows; the default is their classes, and nothing where there are none.
 
     Returns:
         uint8 ``(N, C, H, W)`` and N captions.
     """
     part = dataset.splits[split]
-    labels = part["label"]
+    labels = part.columns.get("label")
     classes = dataset.info.get("classes", ())
     shuffled = torch.argsort(keys(key(seed, 0x5A), torch.arange(len(part))))
     if isinstance(labels, Tensor):
@@ -132,8 +136,8 @@ def samples(
         shuffled = torch.stack(rounds).sort().values if rounds else shuffled[:0]
         shuffled = shuffled[torch.argsort(labels[shuffled], stable=True)]
     chosen = part.take(shuffled[:count])
-    column, numbers = chosen["image"], chosen["label"]
-    captions = [str(classes[number]) for number in (numbers.tolist() if isinstance(numbers, Tensor) else numbers)]
+    column = chosen["image"]
+    captions = list((caption or (lambda rows: _class_names(rows, classes)))(chosen))
     if isinstance(column, Tensor):
         dense = column if column.dim() == 4 else column.unsqueeze(1)
         return (dense if size is None else fit(dense, size, dense.shape[1])), captions
@@ -142,6 +146,11 @@ def samples(
     shapes = {(picture.shape[1], picture.shape[2]) for picture in pictures}
     target = size or (shapes.pop() if len(shapes) == 1 else (96, 96))
     return read_pictures(pictures, target, depth, rules), captions
+
+
+def _class_names(rows: Split, classes: Sequence[Any]) -> list[str]:
+    numbers = rows.columns.get("label")
+    return [str(classes[n]) for n in numbers.tolist()] if isinstance(numbers, Tensor) else [""] * len(rows)
 
 
 def grid(images: Tensor, captions: Sequence[str], columns: int = 10, *, side: int = 96) -> Image.Image:

@@ -141,7 +141,7 @@ def _with_validation(
 
 def _absent(splits: Mapping[str, Split], name: str, classes: Sequence[str]) -> str:
     """A sentence about classes of which no row could be set aside."""
-    if not classes:
+    if not classes or "label" not in splits[name].columns:
         return ""
     counts = torch.bincount(splits[name].tensor("label"), minlength=len(classes))
     none = [_class_name(classes, number) for number in (counts == 0).nonzero().flatten().tolist()]

@@ -230,6 +230,44 @@ def class_bars(rows: Sequence[Mapping[str, Any]], score: str = "f1", limit: int 
     return svg_of(draw, (7.4, 0.7 + 0.29 * len(shown)), f"{score} by class")
 
 
+def against(pairs: Sequence[tuple[float, float]], *, name: str) -> str:
+    """Predictions against the truth as points, with the line on which they agree.
+
+    Args:
+        pairs: Truth and prediction of each.
+        name: What the numbers are.
+    """
+    points = _finite(pairs)
+    if not points:
+        return ""
+    ends = [min(map(min, points)), max(map(max, points))]
+
+    def draw(figure: Any) -> None:
+        axes = figure.add_subplot()
+        axes.plot(ends, ends, color=COLOURS["soft"], linewidth=1, dashes=(3, 3))
+        across, up = zip(*points, strict=True)
+        axes.scatter(across, up, s=9, color=COLOURS["accent"], alpha=0.5, linewidths=0)
+        axes.set(xlabel="truth", ylabel="prediction")
+        axes.grid(axis="y")
+
+    return svg_of(draw, (3.6, 3.2), f"{name}, prediction against truth")
+
+
+def histogram(values: Sequence[float], *, name: str) -> str:
+    """How often values occur, in 30 bins."""
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite:
+        return ""
+
+    def draw(figure: Any) -> None:
+        axes = figure.add_subplot()
+        axes.hist(finite, bins=30, color=COLOURS["accent"], alpha=0.8)
+        axes.set(xlabel="error", ylabel="count")
+        axes.grid(axis="y")
+
+    return svg_of(draw, (3.6, 3.2), name)
+
+
 def _legend(axes: Any) -> None:
     legend = axes.legend(
         loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=3, handlelength=1.2, columnspacing=1.4, borderaxespad=0.2

@@ -22,7 +22,7 @@ from flambeau.metrics import frechet
 from flambeau.models.gan import Features, Gan, classifier, generate, prepared
 from flambeau.recipe import Count, Part, Recipe
 from flambeau.task import Intake, Outcome, SampleRequest, Shown, Task, View
-from flambeau.tasks import image_classification as picture_task
+from flambeau.tasks import image_inputs
 from flambeau.tasks.common import classless_checks, column_checks, optimizer_checks, optimizer_of, tensors
 
 VALIDATED = 2000
@@ -82,30 +82,10 @@ def divide(dataset: Dataset, recipe: Recipe) -> Dataset:
     return with_test_and_validation(dataset, data)
 
 
-def describe(dataset: Dataset) -> dict[str, Any]:
-    """As for all pictures; without ``classes`` and ``counts`` where there are no labels."""
-    if "label" in dataset.splits["train"].columns:
-        return preview.describe(dataset)
-    known = preview.describe(_with_stand_in(dataset))
-    return {name: value for name, value in known.items() if name not in ("classes", "counts")}
-
-
-def _with_stand_in(dataset: Dataset) -> Dataset:
-    """The data set with one class that every picture is in, for what cannot do without labels."""
-    splits = {
-        name: split
-        if "label" in split.columns
-        else split.with_columns(label=torch.zeros(len(split), dtype=torch.int64))
-        for name, split in dataset.splits.items()
-    }
-    classes = list(dataset.info.get("classes") or ["picture"])
-    return Dataset(dataset.name, splits, {**dataset.info, "classes": classes}, dataset.hash)
-
-
 def facts(split: Split, info: Mapping[str, Any], recipe: Recipe) -> Facts:
     """What is known about the pictures, as for every picture task, and how much noise one is made of."""
-    known = picture_task.facts(split, {**info, "classes": info.get("classes", [])}, recipe)
-    return {**known, "noise": GanOptions.model_validate(recipe.options).noise}
+    known = image_inputs.facts_of(split, info, recipe)
+    return {"classes": list(info.get("classes", ())), **known, "noise": GanOptions.model_validate(recipe.options).noise}
 
 
 def measure(split: Split, facts: Facts, recipe: Recipe) -> Facts:
@@ -115,7 +95,7 @@ def measure(split: Split, facts: Facts, recipe: Recipe) -> Facts:
 
 def transform(recipe: Recipe, facts: Facts) -> Transform:
     """Varies the pictures as the recipe says, and draws noise ``(N, 2, Z)``: one row for each of the two phases."""
-    vary = picture_task.transform(recipe, facts)
+    vary = image_inputs.transform(recipe, facts)
     size = facts["noise"]
 
     def add_noise(batch: Batch, draw: Draw) -> Batch:
@@ -416,7 +396,7 @@ def cells(row: Mapping[str, Any], top: int) -> dict[str, str]:
 
 def read(raw: Columns, facts: Facts) -> dict[str, Column]:
     """Pictures in any form to uint8 ``(N, C, H, W)`` of the model's size; labels pass through."""
-    return picture_task.read(raw, facts)
+    return image_inputs.read(raw, facts)
 
 
 def checks(recipe: Recipe) -> list[str]:
@@ -433,7 +413,7 @@ INTAKE = Intake(
     open=open_folder,
     of_python=of_python,
     divide=divide,
-    describe=describe,
+    describe=preview.describe,
 )
 
 VIEW = View(
@@ -443,8 +423,8 @@ VIEW = View(
     cells=cells,
     report=report,
     tell=tell,
-    about=picture_task.about,
-    samples=lambda dataset, count: picture_task.shown_samples(_with_stand_in(dataset), count),
+    about=image_inputs.about,
+    samples=image_inputs.samples,
     private=("rules", "brightness"),
 )
 
@@ -467,13 +447,13 @@ TASK = Task(
     metrics=metrics,
     predict=predict,
     decode=decode,
-    example=picture_task.example,
+    example=image_inputs.example,
     toy={"classes": [str(number) for number in range(10)], "size": [28, 28], "channels": 1, "noise": 100},
     parts=("images", "augment"),
     options=GanOptions,
     checks=checks,
     keep=("logits", "fake_logits"),
-    doubts=picture_task.doubts,
+    doubts=image_inputs.doubts,
     trace=trace,
     sample=sample,
     snapshot=snapshot,

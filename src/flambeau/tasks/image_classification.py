@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from flambeau.columns import Column, Columns, Dataset, Split
-from flambeau.core import Batch, Builder, Facts, Transform
-from flambeau.data import brightness, images
-from flambeau.data.augment import picture_transform
-from flambeau.data.opening import PictureRules
+from flambeau.columns import Split
+from flambeau.core import Batch, Builder, Facts
 from flambeau.data.pictures import (
     FORMS,
     ROLES,
@@ -25,88 +21,25 @@ from flambeau.data.pictures import (
 )
 from flambeau.data.preview import describe
 from flambeau.data.splits import with_test_and_validation
-from flambeau.errors import DataError
 from flambeau.models.classifier import Classifier, check_fit
 from flambeau.recipe import Recipe
 from flambeau.task import Intake, Outcome, Shown, Task, View
-from flambeau.tasks import labels
+from flambeau.tasks import image_inputs, labels
 from flambeau.tasks.common import column_checks, tensors
-
-DEFAULT_SIDE = 64
-"""The side that pictures of different sizes are brought to when the recipe names none."""
 
 
 def facts(split: Split, info: Mapping[str, Any], recipe: Recipe) -> Facts:
-    """Classes, picture size and channels, and the rules that pictures are read by.
-
-    A recipe's own size and channels win. Otherwise the data's: its own size when it is the same throughout, else
-    64 x 64 (or less, when every picture is smaller); grey only when every picture is.
-    """
-    wanted = recipe.images
-    rules = PictureRules.of(wanted)
-    sizes, channels = _shapes(split["image"], rules)
-    if wanted.size != "auto":
-        size, reason = wanted.size, "as the recipe says"
-    elif len(sizes) == 1:
-        size, reason = next(iter(sizes)), "the pictures' own"
-    else:
-        side = min(DEFAULT_SIDE, max(max(pair) for pair in sizes))
-        size, reason = (side, side), f"chosen for pictures of {len(sizes)} different sizes"
+    """Classes, picture size and channels, and the rules that pictures are read by."""
     return {
         "classes": list(info["classes"]),
-        "size": list(size),
-        "size_reason": reason,
-        "channels": wanted.channels if wanted.channels != "auto" else max(channels),
-        "mirror": bool(info.get("mirror", True)),
-        "rules": rules.to_facts(),
+        **image_inputs.facts_of(split, info, recipe),
     }
 
 
-def _shapes(column: Column, rules: PictureRules) -> tuple[Counter[tuple[int, int]], set[int]]:
-    """How many pictures have which (height, width), and the numbers of channels that occur."""
-    if isinstance(column, Tensor):
-        height, width = column.shape[-2:]
-        return Counter({(height, width): len(column)}), {column.shape[1] if column.dim() == 4 else 1}
-    sizes: Counter[tuple[int, int]] = Counter()
-    channels: set[int] = set()
-    for raw in column:
-        try:
-            width, height, depth = images.probe(raw, rules)
-        except DataError:
-            continue  # read() meets it again and reports it with all others
-        sizes[height, width] += 1
-        channels.add(depth)
-    return sizes or Counter({(DEFAULT_SIDE, DEFAULT_SIDE): 1}), channels or {3}
-
-
-def read(raw: Columns, facts: Facts) -> dict[str, Column]:
-    """Pictures in any form to uint8 ``(N, C, H, W)`` of the model's size; labels pass through."""
-    rules = PictureRules.from_facts(facts["rules"])
-    height, width = facts["size"]
-    pictures = images.read_pictures(raw["image"], (height, width), facts["channels"], rules)
-    return {**raw, "image": pictures}
-
-
 def measure(split: Split, facts: Facts, recipe: Recipe) -> Facts:
-    """The facts with channel means and standard deviations (of pixels in [0, 1]), the number of each class, and how
-    dark and how bright pictures are."""
+    """The facts with statistics of the pictures and the number of each class."""
     counts = torch.bincount(split.tensor("label"), minlength=len(facts["classes"])).tolist()
-    known = {**facts, "counts": counts, "brightness": brightness.ranges(split.tensor("image"))}
-    if recipe.images.mean is not None:
-        return {**known, "mean": recipe.images.mean, "std": recipe.images.std}
-    if recipe.images.normalize == "none":
-        return {**known, "mean": None, "std": None}
-    if recipe.images.normalize == "half":
-        half = [0.5] * facts["channels"]
-        return {**known, "mean": half, "std": half}
-    mean, std = images.channel_statistics(split.tensor("image"))
-    return {**known, "mean": mean, "std": [max(value, 1 / 255) for value in std]}
-
-
-def transform(recipe: Recipe, facts: Facts) -> Transform | None:
-    """What ``[augment]`` says; a mirrored digit or letter would no longer be one, so ``auto`` asks the data."""
-    mirror = facts["mirror"] if recipe.augment.mirror == "auto" else recipe.augment.mirror
-    return picture_transform(recipe.augment, mirror, len(facts["classes"]))
+    return {**facts, "counts": counts, **image_inputs.statistics(split, facts, recipe)}
 
 
 def build(recipe: Recipe, facts: Facts, builder: Builder) -> nn.Module:
@@ -119,16 +52,6 @@ def build(recipe: Recipe, facts: Facts, builder: Builder) -> nn.Module:
 def predict(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
     """Logits ``(N, K)`` and calibrated probabilities ``(N, K)``, both float32."""
     return labels.outputs_of(model, model(batch["image"]))
-
-
-def example(facts: Facts) -> dict[str, Tensor]:
-    """One mid-grey picture of the model's size, uint8 ``(1, C, H, W)``."""
-    return {"image": torch.full((1, facts["channels"], *facts["size"]), 128, dtype=torch.uint8)}
-
-
-def doubts(batch: Batch, facts: Facts) -> list[str | None]:
-    """Pictures whose border or whole is darker or brighter than in every training picture, in a sentence."""
-    return brightness.doubts(batch["image"].cpu(), facts.get("brightness", {}))
 
 
 def report(outcome: Outcome) -> tuple[list[Any], list[Any]]:
@@ -190,53 +113,10 @@ def _first_pictures(outcome: Outcome, count: int, names: Sequence[str]) -> list[
     return [strip, *lines]
 
 
-def about(facts: Mapping[str, Any]) -> dict[str, str]:
-    """Sizes, colours and channel statistics, in a line each."""
-    sizes = [f"{size['width']}x{size['height']} ({size['count']:,})" for size in facts["sizes"][:5]]
-    reach = facts["size_range"]
-    if reach and len(facts["sizes"]) > 5:
-        (narrow, wide), (low, high) = reach["width"], reach["height"]
-        sizes.append(f"...; widths {narrow} to {wide}, heights {low} to {high}")
-    kinds = {"1": "grey", "3": "RGB"}
-    colours = ", ".join(f"{count:,} {kinds.get(channels, channels)}" for channels, count in facts["channels"].items())
-    return {
-        "sizes": ", ".join(sizes),
-        "colours": colours,
-        "mean": f"{_rounded(facts['mean'])}  (of pixels in [0, 1], training split)",
-        "std": _rounded(facts["std"]),
-    }
-
-
-def _rounded(values: list[float]) -> str:
-    return ", ".join(f"{value:.4f}" for value in values)
-
-
-def shown_samples(dataset: Dataset, count: int) -> list[str | Shown]:
-    """A labelled grid of samples."""
-    from flambeau.data.preview import grid, samples, to_terminal
-
-    pictures, captions = samples(dataset, count)
-    buffer = io.BytesIO()
-    grid(pictures, captions).save(buffer, "PNG")
-
-    def terminal(width: int) -> Any:
-        columns = max(1, width // 22)
-        # Drawn anew: fewer samples still show as many classes as there is room for.
-        return to_terminal(*samples(dataset, min(count, 2 * columns)), columns)
-
-    return [Shown(f"{dataset.name}-samples.png", buffer.getvalue(), terminal)]
-
-
 def checks(recipe: Recipe) -> list[str]:
     """Settings that contradict each other."""
-    mistakes = []
-    mean, std = recipe.images.mean, recipe.images.std
-    if (mean is None) != (std is None) or (mean and std and len(mean) != len(std)):
-        mistakes.append("images.mean: goes with images.std, one number of each for each channel")
-    elif mean is not None and recipe.images.channels not in ("auto", len(mean)):
-        mistakes.append(f"images.mean: expected {recipe.images.channels} numbers, received {len(mean)}")
-    mistakes += recipe.augment.contradictions(recipe.train.batch_size, recipe.images.channels)
-    return mistakes + column_checks(recipe, *ROLES) + labels.checks(recipe, mixes=recipe.augment.mixes)
+    mistakes = image_inputs.checks(recipe) + column_checks(recipe, *ROLES)
+    return mistakes + labels.checks(recipe, mixes=recipe.augment.mixes)
 
 
 INTAKE = Intake(
@@ -257,10 +137,10 @@ VIEW = View(
     breakdown=labels.breakdown,
     report=report,
     tell=tell,
-    about=about,
-    samples=shown_samples,
-    thumbnail=lambda raw, facts: images.decode(raw, PictureRules.from_facts(facts["rules"])),
-    private=("rules", "counts", "brightness"),
+    about=image_inputs.about,
+    samples=image_inputs.samples,
+    thumbnail=image_inputs.thumbnail,
+    private=image_inputs.PRIVATE,
 )
 
 TASK = Task(
@@ -272,20 +152,20 @@ TASK = Task(
     intake=INTAKE,
     view=VIEW,
     facts=facts,
-    read=read,
+    read=image_inputs.read,
     measure=measure,
     collate=tensors,
-    transform=transform,
+    transform=image_inputs.transform,
     build=build,
     phases=lambda recipe, facts: labels.phases_of(recipe, facts, lambda model, batch: model(batch["image"])),
     metrics=labels.metrics,
     predict=predict,
     decode=labels.decode,
-    example=example,
+    example=image_inputs.example,
     toy={"classes": [str(number) for number in range(10)], "size": [28, 28], "channels": 1, "mean": None, "std": None},
     parts=("images", "augment"),
     checks=checks,
     keep=labels.KEPT,
-    doubts=doubts,
+    doubts=image_inputs.doubts,
     calibrate=labels.calibrate,
 )

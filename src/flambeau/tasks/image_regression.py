@@ -1,0 +1,157 @@
+"""Pictures into numbers: one, or several, a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from flambeau.columns import Split
+from flambeau.core import Batch, Builder, Facts
+from flambeau.data import targets
+from flambeau.data.pictures import ROLES, picture_inputs
+from flambeau.data.preview import describe
+from flambeau.data.splits import with_test_and_validation
+from flambeau.models.classifier import check_fit
+from flambeau.models.regressor import Regressor
+from flambeau.recipe import Part, Recipe
+from flambeau.task import Intake, Outcome, Shown, Task, View
+from flambeau.tasks import image_inputs, numbers
+from flambeau.tasks.common import column_checks, tensors
+
+
+class NumberOptions(Part):
+    """What only this task has."""
+
+    targets: tuple[str, ...] = ()
+    """The columns of a table that hold the numbers. Without them it is the label column."""
+
+
+def _wanted(recipe: Recipe) -> tuple[str, ...]:
+    named = NumberOptions.model_validate(recipe.options).targets
+    label = recipe.data.columns.get("label")
+    return named or ((label,) if label is not None else ())
+
+
+def facts(split: Split, info: Mapping[str, Any], recipe: Recipe) -> Facts:
+    """The numbers' names, picture size and channels, and the rules that pictures are read by."""
+    return {"targets": list(info["targets"]), **image_inputs.facts_of(split, info, recipe)}
+
+
+def measure(split: Split, facts: Facts, recipe: Recipe) -> Facts:
+    """The facts with statistics of the pictures and of the numbers."""
+    found = numbers.measured(split, recipe, facts["targets"])
+    return {**facts, **found, **image_inputs.statistics(split, facts, recipe)}
+
+
+def build(recipe: Recipe, facts: Facts, builder: Builder) -> nn.Module:
+    """The named network, with an output for each number, behind its normalisation."""
+    # A builder of networks for pictures makes an output for each class.
+    shaped = {**facts, "classes": facts["targets"]}
+    network = builder(shaped, **recipe.model.arguments())
+    check_fit(network, shaped)
+    known = {name: facts[name] for name in ("shift", "scale", "log")}
+    return Regressor(network, facts["mean"], facts["std"], **known)
+
+
+def predict(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    """The numbers ``(N, T)`` float32, in the units of the data and as the network gives them."""
+    return numbers.outputs_of(model, model(batch["image"]))
+
+
+def captions(rows: Split) -> list[str]:
+    """The numbers of rows, in a line each."""
+    return [", ".join(f"{value:.5g}" for value in row) for row in rows.tensor("target").tolist()]
+
+
+def samples(dataset: Any, count: int) -> list[str | Shown]:
+    """A grid of pictures with their numbers."""
+    return image_inputs.samples(dataset, count, captions)
+
+
+def report(outcome: Outcome) -> tuple[list[Any], list[Any]]:
+    """Headline numbers, errors, predictions against the truth, the largest errors, samples."""
+    from flambeau.report.targets import number_cards, number_sections
+
+    train = outcome.dataset.splits["train"]
+    shown = train.slice(0, min(40, len(train)))
+    return number_cards(outcome), number_sections(outcome, shown.tensor("image"), captions(shown))
+
+
+def checks(recipe: Recipe) -> list[str]:
+    """Settings that contradict each other."""
+    mistakes = image_inputs.checks(recipe) + column_checks(recipe, *ROLES) + numbers.checks(recipe)
+    if recipe.augment.mixes:
+        mistakes.append("augment.mixup, augment.cutmix: mix classes, and here a picture has numbers; set both to 0")
+    return mistakes
+
+
+INTAKE = Intake(
+    forms=targets.NUMBERS,
+    claims=lambda path: False,
+    open=lambda path, recipe: targets.open_tables(
+        path, recipe, _wanted(recipe), targets.numbers_of(_wanted(recipe)), targets.NUMBERS
+    ),
+    of_python=lambda source, name, origin, recipe: targets.of_python(
+        source, name, origin, targets.numbers_of_python, "target targets"
+    ),
+    divide=lambda dataset, recipe: with_test_and_validation(dataset, recipe.data),
+    describe=describe,
+    align=numbers.align,
+)
+
+VIEW = View(
+    asks="PICTURE...",
+    inputs=picture_inputs,
+    line=numbers.line,
+    cells=numbers.cells,
+    breakdown=numbers.breakdown,
+    report=report,
+    tell=lambda outcome, recipe: [*numbers.tell(outcome)],
+    about=image_inputs.about,
+    samples=samples,
+    thumbnail=image_inputs.thumbnail,
+    noun="pictures",
+    private=image_inputs.PRIVATE,
+)
+
+TASK = Task(
+    name="image-regression",
+    about="Numbers for each picture, such as an age or an angle.",
+    family="pictures",
+    recipe="regression",
+    input="image",
+    intake=INTAKE,
+    view=VIEW,
+    facts=facts,
+    read=image_inputs.read,
+    measure=measure,
+    collate=tensors,
+    transform=image_inputs.transform,
+    build=build,
+    phases=lambda recipe, facts: numbers.phases_of(recipe, lambda model, batch: model(batch["image"])),
+    metrics=numbers.metrics,
+    predict=predict,
+    decode=numbers.decode,
+    example=image_inputs.example,
+    toy={
+        "targets": ["value"],
+        "size": [28, 28],
+        "channels": 1,
+        "mean": None,
+        "std": None,
+        "shift": [0.0],
+        "scale": [1.0],
+        "log": False,
+        "range": [[-1.0, 1.0]],
+        # What a network for pictures is tried with.
+        "classes": ["value"],
+    },
+    parts=("images", "augment"),
+    options=NumberOptions,
+    checks=checks,
+    keep=numbers.KEPT,
+    doubts=image_inputs.doubts,
+    baseline=numbers.baseline,
+)
