@@ -36,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "report": BASE | {"metrics", "data"},
     "tasks": BASE | BUILDING | {"task", "engine.optim"},
     # Everything else that the catalog names, it names in strings, so that looking up costs no import.
-    "catalog": BASE | {"task", "wording", "models.custom"},
+    "catalog": BASE | {"task", "wording", "models.custom", "models.published"},
     "datasets": BASE | {"task", "catalog", "data"},
     "modelfile": BASE,
     "model": BASE | BUILDING | NAMED | {"engine", "tasks"},

@@ -339,14 +339,35 @@ def test_models_and_recipes(call: Command) -> None:
     models = {row["name"]: row for row in rows if "image-classification" in row["tasks"]}
     assert models["mlp"]["parameters"] == 669_706
     assert models["compact"]["arguments"]["width"] == 24
-    assert 'activation = "relu"' in call("models").out
+    assert models["resnet50"]["weights"] == {
+        "publisher": "torchvision",
+        "side": 224,
+        "megabytes": 98,
+        "licence": "not stated",
+    }
+    printed = call("models").out
+    assert 'activation = "relu"' in printed and re.search(
+        r"^resnet50 +25,557,032 +224x224 +98 MB +not st", printed, re.M
+    )
     recipes = call("recipes", "--json").json["recipes"]
     assert all(row["about"] for row in recipes)
     assert call("recipes", "--quiet").out.split() == [row["name"] for row in recipes]
+
+
+def test_models_are_listed_by_a_part_of_their_names(call: Command) -> None:
+    assert call("models", "ResNeXt", "--quiet").out.split() == [
+        "resnext101_32x8d",
+        "resnext101_64x4d",
+        "resnext50_32x4d",
+    ]
+    assert "4x4" not in call("models", "lstm").out and "for text-classification:" in call("models", "lstm").out
+    missed = call("models", "resnett")
+    assert missed.code == 2 and "'resnett'" in missed.err and "Did you mean resnet" in missed.err
 
 
 @pytest.mark.parametrize("command", ["datasets", "models", "recipes", "tasks"])
 def test_lists_fit_the_terminal(call: Command, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     wide = [line for line in call(command).out.splitlines() if len(line) > 80 and "found:" not in line]
-    assert all("`flambeau" in line or "--model" in line or "A folder of" in line for line in wide), wide
+    meant = ("`flambeau", "--model", "A folder of", "https://")
+    assert all(any(part in line for part in meant) for line in wide), wide

@@ -21,6 +21,7 @@ from pydantic import BaseModel
 
 from flambeau import catalog
 from flambeau.cli.main import app
+from flambeau.models.published import TORCHVISION
 from flambeau.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
@@ -172,7 +173,8 @@ def test_the_arguments_of_the_networks_are_documented(family: str) -> None:
     text = (DOCS / "models.md").read_text(encoding="utf-8") if pictures else pages_of(family)
     marks = "##" if pictures else "###"
     for name in catalog.MODELS[family]:
-        section = re.search(rf"^{marks} {name}\b(.*?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL)
+        heading = "torchvision's networks" if name in TORCHVISION else name
+        section = re.search(rf"^{marks} {heading}\b(.*?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL)
         assert section, name
         arguments = [key for key in catalog.arguments(catalog.find(f"models.{family}", name)) if key != "layers"]
         assert [key for key in arguments if f"| `{key}` |" not in section[1]] == [], name

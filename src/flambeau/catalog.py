@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from flambeau.core import Builder
 from flambeau.errors import ModelError, RecipeError, UsageError, did_you_mean
+from flambeau.models.published import TORCHVISION
 from flambeau.recipe import OPTIONAL, Recipe, parse, read_toml
 from flambeau.task import Task
 from flambeau.userfile import in_file, load_object
@@ -59,6 +60,7 @@ MODELS = {
         "mlp": "flambeau.models.mlp:mlp",
         "sequential": "flambeau.models.sequential:sequential",
         "tutorial-cifar10": "flambeau.models.tutorial:tutorial_cifar10",
+        **{name: f"flambeau.models.torchvision_networks:{name}" for name in TORCHVISION},
     },
     "text": {
         "bert": "flambeau.models.bert:bert",
@@ -77,6 +79,11 @@ MODELS = {
         "skip-gram": "flambeau.models.word_vectors:skip_gram",
     },
 }
+
+COLLECTIONS = {"models.pictures": {"timm": "flambeau.models.timm_networks"}}
+"""Collections of other packages, too large to be listed here, by family: ``COLLECTION:NAME`` is an entry of one. The
+module has ``Network``, which makes the builder from a name, and ``names``, which lists those with a text in them.
+"""
 
 DATASETS = {
     "cifar10": "flambeau.data.datasets.cifar10:load",
@@ -136,10 +143,28 @@ def find(kind: str, name: str) -> Any:
         UsageError: Nobody knows the name; the closest names are suggested.
     """
     entries = names(kind)
+    if _of_collection(kind, name):
+        collection, _, inner = name.partition(":")
+        return _load(f"{COLLECTIONS[kind][collection]}:Network")(inner)
     if name not in entries:
         known = "model" if kind.startswith("models.") else _SINGULAR[kind]
         raise UsageError(f"There is no {known} called {name!r}.", remedy=did_you_mean(name, entries))
-    module, _, attribute = entries[name].partition(":")
+    return _load(entries[name])
+
+
+def _of_collection(kind: str, name: str) -> bool:
+    collection, colon, _ = name.partition(":")
+    return bool(colon) and collection in COLLECTIONS.get(kind, ())
+
+
+def collected(kind: str, part: str) -> list[str]:
+    """The entries of a collection with a text in their names, for ``COLLECTION:TEXT``."""
+    collection, _, inner = part.partition(":")
+    return [f"{collection}:{name}" for name in _load(f"{COLLECTIONS[kind][collection]}:names")(inner)]
+
+
+def _load(entry: str) -> Any:
+    module, _, attribute = entry.partition(":")
     return getattr(importlib.import_module(module), attribute)
 
 
@@ -260,10 +285,14 @@ def _check_model(model: Mapping[str, Any], task: Task) -> Iterable[str]:
         return
     elif name.endswith(".py"):
         yield f"model.name: {name} names a file; say which class in it, as in {name}:Net"
-    elif name not in networks(task):
+    elif name not in networks(task) and not _of_collection(f"models.{task.family}", name):
         yield f"model.name: {_unknown_model(name, task)}"
     else:
-        known = arguments(network(name, task))
+        try:
+            known = arguments(network(name, task))
+        except UsageError as error:
+            yield f"model.name: {error.problem} {error.remedy}"
+            return
         given = {key: value for key, value in model.items() if key != "name"}
         unknown = given.keys() - known.keys()
         for key in sorted(unknown):
@@ -275,7 +304,8 @@ def _check_model(model: Mapping[str, Any], task: Task) -> Iterable[str]:
 def _unknown_model(name: str, task: Task) -> str:
     others = [family for family in MODELS if family != task.family and name in names(f"models.{family}")]
     if others:
-        return f"{name} is a model for {others[0]}; {task.name} has {', '.join(networks(task))}"
+        ours = [own for own in networks(task) if own not in TORCHVISION]
+        return f"{name} is a model for {others[0]}; {task.name} has {', '.join(ours)}, and more in `flambeau models`"
     return f"there is no model called {name!r}. {did_you_mean(name, networks(task))}"
 
 

@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from flambeau import catalog
+from flambeau.models.published import TORCHVISION
 from flambeau.task import Task
 
 Settings = tuple[str, ...]
@@ -278,6 +280,15 @@ the second stands with its family in front.
 def small(task: Task, network: str) -> Settings:
     """The settings of a network."""
     return ARGUMENTS.get(f"{task.family}/{network}", ARGUMENTS.get(network, ()))
+
+
+STANDS_IN = "shufflenet_v2_x0_5"
+"""The one of torchvision's networks that is tried here; tests/test_torchvision_networks.py sweeps them all."""
+
+
+def swept(task: str) -> list[str]:
+    """The networks of a task that are tried."""
+    return [name for name in catalog.networks(catalog.task(task)) if name not in TORCHVISION or name == STANDS_IN]
 
 
 def tiny_bert(folder: Path) -> Settings:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 from conduct import close, inputs, source
-from small_data import ARGUMENTS, PREPARED, case, small
+from small_data import ARGUMENTS, PREPARED, case, small, swept
 
 import flambeau
 from flambeau import catalog
 from flambeau.model import load
 from flambeau.recipe import parse, with_settings
 
-NETWORKS = [(name, network) for name in catalog.task_names() for network in catalog.networks(catalog.task(name))]
+NETWORKS = [(name, network) for name in catalog.task_names() for network in swept(name)]
 
 OTHER_SHAPE = {
     ("sound-classification", "lenet"): "for pictures of 28x28",

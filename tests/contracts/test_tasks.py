@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from conduct import as_rows, close_rows, prepared, raw, recipe_of, same_rows, some_rows, source
-from small_data import CASES, PREPARED, case, small
+from small_data import CASES, PREPARED, case, small, swept
 from torch import Tensor, nn
 
 from flambeau import catalog
@@ -119,7 +119,7 @@ def model_arguments(task: Task, network: str) -> dict[str, Any]:
 ONE_SHAPE = ("sequential", "tutorial-cifar10")
 """Networks for inputs of one size, or with a number of classes written in: they may refuse the small problem."""
 
-NETWORKS = [(name, network) for name in TASKS for network in catalog.networks(catalog.task(name))]
+NETWORKS = [(name, network) for name in TASKS for network in swept(name)]
 
 
 @pytest.mark.parametrize(("name", "network"), NETWORKS)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+import itertools
+from typing import Annotated, Any
+
+import typer
 
 from flambeau.cli.output import Debug, Json, Output, Quiet, output
 
@@ -38,27 +41,58 @@ def _print_dataset(to: Output, row: dict[str, Any]) -> None:
         to.text(f"{INDENT}not on this machine; {told} MB to download when it is first used")
 
 
-def models(json: Json = False, debug: Debug = False, quiet: Quiet = False) -> None:
+Wanted = Annotated[
+    str | None, typer.Argument(help="A part of the names that are wanted, such as resnet; timm:resnet for timm's.")
+]
+
+
+def models(wanted: Wanted = None, json: Json = False, debug: Debug = False, quiet: Quiet = False) -> None:
     """List the networks and their arguments."""
     with output(json, debug, quiet) as to:
         from flambeau.workflow.listing import models as listed
 
-        rows = listed()
-        heading = None
-        for row in rows:
-            if not quiet and row["tasks"] != heading:
-                to.text(f"{'' if heading is None else chr(10)}for {', '.join(row['tasks'])}:")
-                heading = row["tasks"]
-            to.text(row["name"])
-            if not quiet:
-                _print_model(to, row)
-        if not quiet:
+        rows = listed(wanted)
+        if quiet:
+            for row in rows:
+                to.text(row["name"])
+        else:
+            for number, (tasks, group) in enumerate(itertools.groupby(rows, lambda row: row["tasks"])):
+                to.text(f"{chr(10) if number else ''}for {', '.join(tasks)}:")
+                _print_models(to, list(group), everything=wanted is None)
             to.text(
-                "\nParameters are counted for a small problem, such as ten classes of 1x28x28; `flambeau inspect NAME` "
-                "shows the layers."
+                "\nParameters are counted for a small problem, such as ten classes of 1x28x28, and where there are "
+                "weights, as published; `flambeau inspect NAME` shows the layers."
                 "\nArguments are set as in --set model.width=32. A class of your own: --model FILE.py:CLASS"
             )
         to.result({"models": rows})
+
+
+def _print_models(to: Output, rows: list[dict[str, Any]], *, everything: bool) -> None:
+    """The networks of a family: our own one by one, those of other packages in a table for each package."""
+    published: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["weights"]:
+            published.setdefault(row["weights"]["publisher"], []).append(row)
+        else:
+            to.text(row["name"])
+            _print_model(to, row)
+    for publisher, theirs in published.items():
+        arguments = ", ".join(_argument(*item) for item in theirs[0]["arguments"].items())
+        to.text(f"of {publisher}, each with the arguments {arguments}:")
+        cells = [[row["name"], _number(row["parameters"]), *_weights(**row["weights"])] for row in theirs]
+        to.table(
+            [["name", "parameters", "pictures", "weights", "licence of the weights"], *cells], frozenset({1, 2, 3})
+        )
+        if everything:
+            to.text("`flambeau models resnet` lists those with resnet in their names, `flambeau models timm:` timm's.")
+
+
+def _number(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"
+
+
+def _weights(publisher: str, side: int, megabytes: int | None, licence: str) -> list[str]:
+    return [f"{side}x{side}", "-" if megabytes is None else f"{megabytes:,} MB", licence]
 
 
 def _print_model(to: Output, row: dict[str, Any]) -> None:
@@ -83,6 +117,7 @@ def _argument(name: str, default: Any) -> str:
 def tasks(json: Json = False, debug: Debug = False, quiet: Quiet = False) -> None:
     """List what can be learnt: the tasks, the data that each takes, and its networks."""
     with output(json, debug, quiet) as to:
+        from flambeau.models.published import TORCHVISION
         from flambeau.workflow.listing import tasks as listed
 
         rows = listed()
@@ -91,9 +126,13 @@ def tasks(json: Json = False, debug: Debug = False, quiet: Quiet = False) -> Non
             if not quiet:
                 to.paragraph(row["about"], INDENT)
                 to.paragraph(f"data: {row['data']}", INDENT)
-                for name in ("datasets", "models"):
-                    if row[name]:
-                        to.paragraph(f"{name}: {', '.join(row[name])}", INDENT)
+                if row["datasets"]:
+                    to.paragraph(f"datasets: {', '.join(row['datasets'])}", INDENT)
+                ours = [name for name in row["models"] if name not in TORCHVISION]
+                more = (
+                    f", and {len(row['models']) - len(ours)} of torchvision" if len(ours) < len(row["models"]) else ""
+                )
+                to.paragraph(f"models: {', '.join(ours)}{more}", INDENT)
                 to.text(f"{INDENT}recipe: {row['recipe']}")
         to.result({"tasks": rows})
 

@@ -143,6 +143,7 @@ def assemble(recipe: Recipe, source: Any, network: Any, teller: Teller, *, devic
     facts, dataset = prepare(opened(recipe, where), task, recipe)
     recipe = with_batch_size(recipe, len(dataset.splits["train"]))
     builder, text = builder_of(network, recipe)
+    recipe = with_settled_model(recipe, builder, facts)
     return Job(recipe, task, facts, dataset, chosen, builder, text, {"setup": time.monotonic() - started}, teller)
 
 
@@ -152,6 +153,15 @@ def with_batch_size(recipe: Recipe, examples: int) -> Recipe:
         return recipe
     size = next((size for limit, size in BATCH_SIZES if examples < limit), LARGEST_BATCH)
     return recipe.model_copy(update={"train": recipe.train.model_copy(update={"batch_size": size})})
+
+
+def with_settled_model(recipe: Recipe, builder: Builder, facts: Facts) -> Recipe:
+    """The recipe with what a network chooses by the data, so that the run's copy and the model say what was built."""
+    settle = getattr(builder, "settle", None)
+    if settle is None:
+        return recipe
+    model = {"name": recipe.model.name, **settle(facts, recipe.model.arguments())}
+    return recipe.model_copy(update={"model": recipe.model.model_validate(model)})
 
 
 def builder_of(network: Any, recipe: Recipe) -> tuple[Builder, str | None]:

@@ -9,10 +9,14 @@ from typing import Any
 import torch
 
 from flambeau import catalog
+from flambeau.core import Builder, Facts
 from flambeau.data.datasets.locate import Layout, roots, seen
 from flambeau.datasets import DEFAULT
-from flambeau.errors import FlambeauError
+from flambeau.errors import FlambeauError, UsageError, did_you_mean
 from flambeau.task import Task
+
+FEW = 12
+"""Of so many networks at most the parameters are counted by building each."""
 
 
 def datasets() -> list[dict[str, Any]]:
@@ -43,28 +47,59 @@ def _dataset(name: str) -> dict[str, Any]:
     }
 
 
-def models() -> list[dict[str, Any]]:
-    """The networks by family: ``name``, ``tasks``, ``about``, ``arguments`` with their defaults, ``parameters``.
+def models(wanted: str | None = None) -> list[dict[str, Any]]:
+    """The networks by family.
 
-    Parameters are counted for a small problem of the first of the tasks, such as ten classes of 28x28.
+    Args:
+        wanted: Only those with this in their names. Those of a collection, such as timm's, are listed for
+            ``timm:`` and a part of a name, and not otherwise.
+
+    Returns:
+        For each ``name``, ``tasks``, ``about``, ``arguments`` with their defaults, ``parameters``, and ``weights``:
+        None, or for a network that was published with weights ``publisher``, ``side`` (of the square pictures that
+        they are meant for), ``megabytes`` (None where that is not known) and ``licence``. Parameters are counted as
+        published where there are weights, else for a small problem of the first of the tasks, such as ten classes of
+        28x28; they are None where counting would take long, or the network has to be told more.
+
+    Raises:
+        UsageError: No name has this in it.
+        MissingExtra: The package of the collection is not installed.
     """
-    return [
-        _model(name, tasks)
-        for tasks in catalog.families().values()
-        for name in catalog.networks(catalog.task(tasks[0]))
-    ]
+    part = (wanted or "").lower()
+    places = [(name, tasks) for tasks in catalog.families().values() for name in _with(part, catalog.task(tasks[0]))]
+    if not places:
+        known = {name for tasks in catalog.families().values() for name in catalog.networks(catalog.task(tasks[0]))}
+        raise UsageError(f"No network has {wanted!r} in its name.", remedy=did_you_mean(part, known))
+    return [_model(name, tasks, count=len(places) <= FEW) for name, tasks in places]
 
 
-def _model(name: str, tasks: list[str]) -> dict[str, Any]:
-    builder = catalog.network(name, catalog.task(tasks[0]))
+def _with(part: str, task: Task) -> list[str]:
+    """The networks of a task with this in their names."""
+    collection, colon, _ = part.partition(":")
+    if colon and collection in catalog.COLLECTIONS.get(f"models.{task.family}", {}):
+        return catalog.collected(f"models.{task.family}", part)
+    return [name for name in catalog.networks(task) if part in name]
+
+
+def _model(name: str, tasks: list[str], count: bool) -> dict[str, Any]:
+    task = catalog.task(tasks[0])
+    builder = catalog.network(name, task)
     known = catalog.arguments(builder)
-    return {
+    row: dict[str, Any] = {
         "name": name,
         "tasks": tasks,
         "about": _first_paragraph(builder.__doc__),
         "arguments": {key: None if value is inspect.Parameter.empty else value for key, value in known.items()},
-        "parameters": _parameters(name, catalog.task(tasks[0])),
+        "parameters": None,
+        "weights": None,
     }
+    listed = getattr(builder, "listed", None)
+    if listed is not None:  # the builders of networks that other packages publish say more of themselves
+        row |= listed()
+        side = row["weights"]["side"]
+        published = {"classes": list(range(1000)), "size": [side, side], "channels": 3}
+        return row if row["parameters"] or not count else row | {"parameters": _parameters(builder, published)}
+    return row | {"parameters": _parameters(builder, task.toy)}
 
 
 def tasks() -> list[dict[str, Any]]:
@@ -94,11 +129,11 @@ def recipes() -> list[dict[str, Any]]:
     ]
 
 
-def _parameters(name: str, task: Task) -> int | None:
+def _parameters(builder: Builder, facts: Facts) -> int | None:
     """How many parameters the network has by default, or None when it cannot be built without arguments."""
     try:
         with torch.device("meta"):
-            network = catalog.network(name, task)(task.toy)
+            network = builder(facts)
     except (FlambeauError, TypeError):
         return None
     return sum(parameter.numel() for parameter in network.parameters())
