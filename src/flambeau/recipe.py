@@ -243,6 +243,9 @@ class TrainPart(Part):
     keep: Literal["best", "last"] = "best"
     device: str = "auto"
     threads: Count | None = None
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    compile: bool = False
+    deterministic: bool = False
 
 
 def _template(fields: tuple[str, ...]) -> BeforeValidator:

@@ -38,6 +38,7 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Passes over the training split.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything that is random.")] = None,
     device: Device = None,
+    threads: Annotated[int | None, typer.Option(help="Threads on the CPU; more or fewer change the last bits.")] = None,
     settings: Settings = None,
     augment: Annotated[
         str | None, typer.Option(help="How much training pictures are varied.", metavar="none|light|strong")
@@ -57,6 +58,7 @@ def train(
 
         flags = [f"data.on_bad={on_bad}"] if on_bad is not None else []
         flags += ["loss.class_weights=balanced"] if balanced else []
+        flags += [f"train.threads={threads}"] if threads is not None else []
         flags += [f"augment.preset={augment}"] if augment is not None else []
         run = train_model(
             source,

@@ -21,6 +21,9 @@ from flambeau.data.loader import batches, stream
 from flambeau.data.prepare import prepare
 from flambeau.datasets import opened
 from flambeau.engine import device as devices
+from flambeau.engine.compiling import compile_in_place, require_compiler
+from flambeau.engine.precision import choose as choose_precision
+from flambeau.engine.precision import scaler_for
 from flambeau.errors import UsageError
 from flambeau.models.initialize import initialize
 from flambeau.recipe import Recipe
@@ -94,12 +97,22 @@ class Job:
 
     def new_state(self) -> State:
         """The state before the first step: seeded, on the device."""
+        model = self.fresh_model()
+        if self.recipe.train.compile:
+            compile_in_place(model, ragged=self.task.lengths is not None)
+        return self.state_of(model)
+
+    def fresh_model(self) -> nn.Module:
+        """The network with its first weights, on the device; seeds the global generators."""
         seed_everything(self.recipe.seed)
         model = self.task.build(self.recipe, self.facts, self.builder)
         if self.recipe.initial.name != "default":
             initialize(model, self.recipe.initial.name, self.recipe.initial.std)
         self.task.ready(model, self.dataset)
-        model = model.to(self.device)
+        return model.to(self.device)
+
+    def state_of(self, model: nn.Module) -> State:
+        """The state before the first step of a model."""
         phases = self.task.phases(self.recipe, self.facts)
         optimizers = {
             phase.name: phase.optimizer([(n, p) for n, p in model.named_parameters() if phase.trains(n)])
@@ -107,7 +120,8 @@ class Job:
         }
         decay = self.recipe.train.ema
         ema = None if decay is None else {name: value.clone() for name, value in model.state_dict().items()}
-        return State(model, phases, optimizers, ema)
+        scaler = scaler_for(self.recipe.train.precision, self.device)
+        return State(model, phases, optimizers, ema, scaler=scaler)
 
     @contextmanager
     def timed(self, purpose: str) -> Iterator[None]:
@@ -133,6 +147,9 @@ def assemble(recipe: Recipe, source: Any, network: Any, teller: Teller, *, devic
     chosen = devices.choose(device or recipe.train.device)
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
+    recipe = with_precision(recipe, chosen)
+    if recipe.train.compile:
+        require_compiler(chosen)
     task = catalog.task(recipe.task)
     where = source if source is not None else recipe.data.source
     if where is None:
@@ -152,6 +169,12 @@ def with_batch_size(recipe: Recipe, examples: int) -> Recipe:
         return recipe
     size = next((size for limit, size in BATCH_SIZES if examples < limit), LARGEST_BATCH)
     return recipe.model_copy(update={"train": recipe.train.model_copy(update={"batch_size": size})})
+
+
+def with_precision(recipe: Recipe, device: torch.device) -> Recipe:
+    """The recipe with the precision that the device trains in, in place of ``auto``."""
+    precision = choose_precision(recipe.train.precision, device)
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"precision": precision})})
 
 
 def builder_of(network: Any, recipe: Recipe) -> tuple[Builder, str | None]:
