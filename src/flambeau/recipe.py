@@ -208,11 +208,17 @@ class OptimizerPart(Part):
     """The update rule."""
 
     name: Literal["sgd", "adam", "adamw", "adagrad", "adadelta", "rmsprop", "muon"] = "adamw"
-    lr: Positive = 1e-3
+    lr: Literal["auto"] | Positive = 1e-3
+    """``auto`` is searched for before the first step; the run's recipe.toml has the number."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     nesterov: bool = False
     weight_decay: NonNegative = 0.0
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate as a number: 1 where it is still to be found, so that a schedule alone decides."""
+        return 1.0 if self.lr == "auto" else self.lr
 
 
 class SchedulePart(Part):

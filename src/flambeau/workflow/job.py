@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,7 @@ class Job:
         source: The source text of the user's own network class.
         seconds: Time spent so far, by purpose.
         teller: Says what goes on.
+        found: What was found out by measurement before the first step, as JSON values.
     """
 
     recipe: Recipe
@@ -62,6 +63,7 @@ class Job:
     source: str | None
     seconds: dict[str, float]
     teller: Teller
+    found: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def batch_size(self) -> int:

@@ -10,6 +10,7 @@ from flambeau import catalog
 from flambeau.datasets import task_of
 from flambeau.errors import RecipeError
 from flambeau.recipe import Recipe, contradictions, parse, put, read_toml, with_settings
+from flambeau.task import Task
 from flambeau.userfile import in_file
 
 
@@ -62,10 +63,17 @@ def resolve(
         if value is not None:
             put(raw, key.split("."), value)
     resolved = parse(_completed(raw), where=where, checks=catalog.CHECKS)
-    mistakes = [*contradictions(resolved), *catalog.task(resolved.task).checks(resolved)]
+    of = catalog.task(resolved.task)
+    mistakes = [*contradictions(resolved), *_unmeasurable(resolved, of), *of.checks(resolved)]
     if mistakes:
         raise RecipeError(mistakes, where=where)
     return _spelt_out(resolved)
+
+
+def _unmeasurable(recipe: Recipe, task: Task) -> Iterable[str]:
+    """What no measurement can find out for a task."""
+    if recipe.optimizer.lr == "auto" and len(names := [phase.name for phase in task.phases(recipe, task.toy)]) > 1:
+        yield f"optimizer.lr: auto is for one loss, and {recipe.task} has {' and '.join(names)}; give a number"
 
 
 def _entry(raw: Mapping[str, Any], table: str, key: str) -> Any:

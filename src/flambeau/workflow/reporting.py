@@ -21,7 +21,10 @@ def render_report(run: Run, job: Job, outcome: Outcome) -> str:
     cards, of_task = job.task.view.report(outcome)
     info, metrics = run.info, job.metrics()
     cards = [*cards, *_baseline_cards(metrics, outcome)]
-    generic_before = [sections.curves(run.metrics(), [name for name, _ in metrics.columns])]
+    generic_before = [
+        sections.curves(run.metrics(), [name for name, _ in metrics.columns]),
+        sections.search(info.get("found", {}).get("search", {})),
+    ]
     generic_after = [
         sections.data(_data_facts(run, outcome, job.task.view.private)),
         sections.recipe(run.recipe.to_toml()),

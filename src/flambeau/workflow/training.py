@@ -23,6 +23,7 @@ from flambeau.engine.loop import Plan
 from flambeau.engine.loop import train as train_loop
 from flambeau.engine.observers import journal_writer, tensorboard_writer
 from flambeau.engine.precision import DTYPES
+from flambeau.engine.schedule import Schedule
 from flambeau.engine.update import Rules
 from flambeau.errors import Interrupted, RunError, TrainingError, UsageError
 from flambeau.recipe import Recipe
@@ -30,6 +31,7 @@ from flambeau.run import METRICS, Run, require_empty
 from flambeau.userfile import in_file
 from flambeau.workflow import environment, finishing, postmortem, snapshots, troubles
 from flambeau.workflow.job import Job, assemble, data_record
+from flambeau.workflow.measuring import with_rate
 from flambeau.workflow.planning import resolve
 from flambeau.workflow.segments import Segment, appended, first, schedule_of
 from flambeau.workflow.signals import Listening
@@ -102,6 +104,7 @@ def train(
     teller = Teller(_console(console, quiet), resolved)
     with computing(resolved):
         job = assemble(resolved, None if named else source, None if isinstance(model, str) else model, teller)
+        job = with_rate(job, rules_of(job.recipe))
         return _begin(job, Path(out) if out is not None else default_folder(job), model, list(observers), started)
 
 
@@ -226,13 +229,7 @@ def plan_of(job: Job, segments: list[Segment]) -> Plan:
     return Plan(
         stream=stream,
         epochs=segments[-1].end,
-        rules=Rules(
-            schedule_of(segments, stream.length),
-            recipe.train.accumulate,
-            recipe.train.clip,
-            recipe.train.ema,
-            DTYPES[recipe.train.precision],
-        ),
+        rules=rules_of(recipe, schedule_of(segments, stream.length)),
         metrics=metrics,
         validate=validate if "val" in job.dataset.splits else None,
         log_every=recipe.log.every,
@@ -240,6 +237,12 @@ def plan_of(job: Job, segments: list[Segment]) -> Plan:
         patience=recipe.train.patience,
         plateau=(recipe.schedule.patience, recipe.schedule.factor) if recipe.schedule.name == "plateau" else None,
     )
+
+
+def rules_of(recipe: Recipe, schedule: Schedule = lambda step: 1.0) -> Rules:
+    """How one update is done."""
+    part = recipe.train
+    return Rules(schedule, part.accumulate, part.clip, part.ema, DTYPES[part.precision])
 
 
 def _loop(
@@ -346,6 +349,7 @@ def _info(job: Job, segments: list[Segment]) -> dict[str, Any]:
         "versions": environment.versions(),
         "machine": environment.machine(),
         "segments": [segment.to_dict() for segment in segments],
+        "found": dict(job.found),
         "history": [],
         "resumed_from": None,
     }
