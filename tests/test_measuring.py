@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,13 @@ from torch import nn
 import flambeau
 from flambeau.core import Record, State
 from flambeau.engine.search import HIGHEST, LOWEST, STEPS, choose, search
-from flambeau.errors import RecipeError, TrainingError
+from flambeau.errors import RecipeError, TrainingError, UsageError
 from flambeau.run import Run
+from flambeau.workflow.job import Job, assemble
+from flambeau.workflow.measuring import with_epochs, with_rate
 from flambeau.workflow.planning import resolve
+from flambeau.workflow.telling import Teller
+from flambeau.workflow.training import rules_of
 
 QUICK = ["log.tensorboard=false", "model.widths=[32]", "train.batch_size=32"]
 
@@ -100,16 +106,55 @@ def test_a_network_of_the_users_own_is_left_as_it_was(tmp_path: Path) -> None:
     assert equal(began[0], before)
 
 
-def test_the_search_puts_the_generators_back(tmp_path: Path) -> None:
-    from flambeau.workflow.job import assemble
-    from flambeau.workflow.measuring import with_rate
-    from flambeau.workflow.telling import Teller
-    from flambeau.workflow.training import rules_of
+def job_of(*settings: str) -> Job:
+    recipe = resolve("digits", None, model="mlp", device="cpu", settings=[*QUICK, *settings])
+    return assemble(recipe, None, None, Teller(None, recipe))
 
-    recipe = resolve("digits", None, model="mlp", device="cpu", settings=[*QUICK, "optimizer.lr=auto"])
-    job = assemble(recipe, None, None, Teller(None, recipe))
+
+PLANNED = [("constant", "cosine"), ("step", "cosine"), ("one-cycle", "one-cycle")]
+
+
+@pytest.mark.parametrize(("schedule", "planned"), PLANNED)
+def test_the_minutes_become_epochs_of_a_schedule_that_ends_at_zero(schedule: str, planned: str) -> None:
+    job = job_of("train.minutes=30", f"schedule.name={schedule}", "schedule.warmup=2")
+    now = time.monotonic()
+    whole, half = with_epochs(job, rules_of(job.recipe), now), with_epochs(job, rules_of(job.recipe), now - 900)
+    plan, recipe = whole.found["plan"], whole.recipe
+    assert recipe.train.minutes is None and recipe.train.epochs == plan["epochs"] and recipe.schedule.name == planned
+    assert 0 < plan["epoch"] < 20 and recipe.schedule.warmup == 2
+    # Whatever the pace of this machine: epochs and the rest fill what was allowed, and not more.
+    assert plan["epochs"] * plan["epoch"] < 0.95 * 1800 < (plan["epochs"] + 2) * plan["epoch"] + plan["end"] + 60
+    assert 0.2 < half.recipe.train.epochs / recipe.train.epochs < 1
+    assert with_epochs(whole, rules_of(recipe), now) is whole, "there is nothing left to plan"
+
+
+def test_time_that_is_too_short_says_what_would_do() -> None:
+    job = job_of("train.minutes=0.001")
+    with pytest.raises(UsageError, match="Not even one epoch fits into") as caught:
+        with_epochs(job, rules_of(job.recipe), time.monotonic())
+    assert caught.value.expected is not None
+    told = r"at least ([\d.]+): an epoch takes about [\d.]+ s, all the rest [\d.]+ s"
+    found = re.fullmatch(told, caught.value.expected)
+    assert found is not None
+    enough = job_of(f"train.minutes={5 * float(found[1])}")
+    assert with_epochs(enough, rules_of(enough.recipe), time.monotonic()).recipe.train.epochs >= 1
+
+
+def test_epochs_and_minutes_do_not_go_together_and_the_stronger_wins() -> None:
+    for asked in ({"epochs": 3}, {"settings": ["train.epochs=3", "train.minutes=2"]}):
+        settings = ["train.minutes=2", *asked.pop("settings", [])]  # type: ignore[attr-defined]
+        with pytest.raises(RecipeError, match="decides how many epochs there are, and 3 were asked for"):
+            resolve("digits", None, settings=settings, **asked)  # type: ignore[arg-type]
+    timed = {"train": {"minutes": 5}}
+    assert resolve("digits", timed).train.minutes == 5
+    assert resolve("digits", timed, epochs=4).train.minutes is None
+    assert resolve("digits", timed, settings=["train.minutes=7"]).train.minutes == 7
+
+
+def test_the_search_puts_the_generators_back() -> None:
+    job = job_of("optimizer.lr=auto")
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[union-attr]
-    found = with_rate(job, rules_of(recipe))
+    found = with_rate(job, rules_of(job.recipe))
     assert found.recipe.optimizer.lr != "auto" and job.recipe.optimizer.lr == "auto"
     after = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[union-attr]
     assert torch.equal(before[0], after[0]) and before[1:] == after[1:]

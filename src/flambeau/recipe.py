@@ -239,6 +239,8 @@ class TrainPart(Part):
     """How long, in what portions, on what."""
 
     epochs: Count = 10
+    minutes: Positive | None = None
+    """Plans as many epochs as fit, before the first step; the run's recipe.toml has their number instead."""
     batch_size: Literal["auto"] | Count = "auto"
     """``auto`` is 8 below 1,000 training examples, 32 below 10,000, else 64; the run's recipe.toml has the number."""
     eval_batch_size: Count = 256

@@ -36,6 +36,9 @@ def train(
         ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training split.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Plans as many passes as fit into so many minutes, all in all.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything that is random.")] = None,
     device: Device = None,
     threads: Annotated[int | None, typer.Option(help="Threads on the CPU; more or fewer change the last bits.")] = None,
@@ -58,6 +61,7 @@ def train(
 
         flags = [f"data.on_bad={on_bad}"] if on_bad is not None else []
         flags += ["loss.class_weights=balanced"] if balanced else []
+        flags += [f"train.minutes={minutes}"] if minutes is not None else []
         flags += [f"train.threads={threads}"] if threads is not None else []
         flags += [f"augment.preset={augment}"] if augment is not None else []
         run = train_model(

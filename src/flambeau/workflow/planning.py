@@ -62,16 +62,22 @@ def resolve(
     for key, value in flags.items():
         if value is not None:
             put(raw, key.split("."), value)
+    timed, counted = _entry(named, "train", "minutes"), epochs or _entry(named, "train", "epochs")
+    if counted is not None and timed is None and isinstance(raw.get("train"), dict):
+        # A number of epochs that is asked for is stronger than the recipe's time.
+        raw["train"].pop("minutes", None)
     resolved = parse(_completed(raw), where=where, checks=catalog.CHECKS)
     of = catalog.task(resolved.task)
-    mistakes = [*contradictions(resolved), *_unmeasurable(resolved, of), *of.checks(resolved)]
+    mistakes = [*contradictions(resolved), *_unmeasurable(resolved, of, timed and counted), *of.checks(resolved)]
     if mistakes:
         raise RecipeError(mistakes, where=where)
     return _spelt_out(resolved)
 
 
-def _unmeasurable(recipe: Recipe, task: Task) -> Iterable[str]:
-    """What no measurement can find out for a task."""
+def _unmeasurable(recipe: Recipe, task: Task, counted: Any) -> Iterable[str]:
+    """What no measurement can find out: a rate for several losses, or a number of epochs that is given already."""
+    if counted:
+        yield f"train.minutes: decides how many epochs there are, and {counted} were asked for; leave one of them out"
     if recipe.optimizer.lr == "auto" and len(names := [phase.name for phase in task.phases(recipe, task.toy)]) > 1:
         yield f"optimizer.lr: auto is for one loss, and {recipe.task} has {' and '.join(names)}; give a number"
 

@@ -31,7 +31,7 @@ from flambeau.run import METRICS, Run, require_empty
 from flambeau.userfile import in_file
 from flambeau.workflow import environment, finishing, postmortem, snapshots, troubles
 from flambeau.workflow.job import Job, assemble, data_record
-from flambeau.workflow.measuring import with_rate
+from flambeau.workflow.measuring import with_epochs, with_rate
 from flambeau.workflow.planning import resolve
 from flambeau.workflow.segments import Segment, appended, first, schedule_of
 from flambeau.workflow.signals import Listening
@@ -104,7 +104,7 @@ def train(
     teller = Teller(_console(console, quiet), resolved)
     with computing(resolved):
         job = assemble(resolved, None if named else source, None if isinstance(model, str) else model, teller)
-        job = with_rate(job, rules_of(job.recipe))
+        job = with_epochs(with_rate(job, rules_of(job.recipe)), rules_of(job.recipe), started)
         return _begin(job, Path(out) if out is not None else default_folder(job), model, list(observers), started)
 
 
