@@ -118,13 +118,12 @@ PLANNED = [("constant", "cosine"), ("step", "cosine"), ("one-cycle", "one-cycle"
 def test_the_minutes_become_epochs_of_a_schedule_that_ends_at_zero(schedule: str, planned: str) -> None:
     job = job_of("train.minutes=30", f"schedule.name={schedule}", "schedule.warmup=2")
     now = time.monotonic()
-    whole, half = with_epochs(job, rules_of(job.recipe), now), with_epochs(job, rules_of(job.recipe), now - 900)
+    whole = with_epochs(job, rules_of(job.recipe), now)
     plan, recipe = whole.found["plan"], whole.recipe
     assert recipe.train.minutes is None and recipe.train.epochs == plan["epochs"] and recipe.schedule.name == planned
     assert 0 < plan["epoch"] < 20 and recipe.schedule.warmup == 2
     # Whatever the pace of this machine: epochs and the rest fill what was allowed, and not more.
     assert plan["epochs"] * plan["epoch"] < 0.95 * 1800 < (plan["epochs"] + 2) * plan["epoch"] + plan["end"] + 60
-    assert 0.2 < half.recipe.train.epochs / recipe.train.epochs < 1
     assert with_epochs(whole, rules_of(recipe), now) is whole, "there is nothing left to plan"
 
 
