@@ -159,6 +159,9 @@ class State:
         stale: Validations since then.
         rate: What the schedule is multiplied by: 1, and less after plateaus.
         scores: The scores of the last validation.
+        scaler: What keeps gradients from vanishing in float16; None in other precisions.
+        skipped: Updates that were not made, for gradients overflowed float16.
+        halvings: How often memory was too small for a micro-batch, so that it was cut in two.
     """
 
     model: nn.Module
@@ -175,6 +178,9 @@ class State:
     stale: int = 0
     rate: float = 1.0
     scores: Scores = field(default_factory=dict)
+    scaler: torch.amp.GradScaler | None = None
+    skipped: int = 0
+    halvings: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -212,11 +212,17 @@ class OptimizerPart(Part):
     """The update rule."""
 
     name: Literal["sgd", "adam", "adamw", "adagrad", "adadelta", "rmsprop", "muon"] = "adamw"
-    lr: Positive = 1e-3
+    lr: Literal["auto"] | Positive = 1e-3
+    """``auto`` is searched for before the first step; the run's recipe.toml has the number."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     nesterov: bool = False
     weight_decay: NonNegative = 0.0
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate as a number: 1 where it is still to be found, so that a schedule alone decides."""
+        return 1.0 if self.lr == "auto" else self.lr
 
 
 class SchedulePart(Part):
@@ -237,6 +243,8 @@ class TrainPart(Part):
     """How long, in what portions, on what."""
 
     epochs: Count = 10
+    minutes: Positive | None = None
+    """Plans as many epochs as fit, before the first step; the run's recipe.toml has their number instead."""
     batch_size: Literal["auto"] | Count = "auto"
     """``auto`` is 8 below 1,000 training examples, 32 below 10,000, else 64; the run's recipe.toml has the number."""
     eval_batch_size: Count = 256
@@ -247,6 +255,9 @@ class TrainPart(Part):
     keep: Literal["best", "last"] = "best"
     device: str = "auto"
     threads: Count | None = None
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    compile: bool = False
+    deterministic: bool = False
 
 
 def _template(fields: tuple[str, ...]) -> BeforeValidator:

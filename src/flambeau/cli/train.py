@@ -37,8 +37,12 @@ def train(
         ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training split.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Plans as many passes as fit into so many minutes, all in all.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything that is random.")] = None,
     device: Device = None,
+    threads: Annotated[int | None, typer.Option(help="Threads on the CPU; more or fewer change the last bits.")] = None,
     settings: Settings = None,
     augment: Annotated[
         str | None, typer.Option(help="How much training pictures are varied.", metavar="none|light|strong")
@@ -67,6 +71,8 @@ def train(
         # As a text of TOML, so that a column called 7 stays a text.
         flags += [f"data.group={json_text(group, ensure_ascii=False)}"] if group is not None else []
         flags += ["loss.class_weights=balanced"] if balanced else []
+        flags += [f"train.minutes={minutes}"] if minutes is not None else []
+        flags += [f"train.threads={threads}"] if threads is not None else []
         flags += [f"augment.preset={augment}"] if augment is not None else []
         run = train_model(
             source,

@@ -34,6 +34,10 @@ EPOCH_SECONDS = 1.0
 """After an epoch that is not the best one nothing is saved within this time of the last checkpoint."""
 
 
+SCALARS = ("step", "epoch", "batch", "meters", "best", "best_loss", "best_step", "stale", "rate", "skipped", "halvings")
+"""The fields of a state that JSON holds as they are."""
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """What a checkpoint held beside the state.
@@ -118,16 +122,10 @@ def pack(state: State, notes: Mapping[str, Any]) -> dict[str, bytes]:
     packed, packed_aliases = without_aliases(tensors)
     document = {
         "format": 1,
-        "step": state.step,
-        "epoch": state.epoch,
-        "batch": state.batch,
+        **{field: getattr(state, field) for field in SCALARS},
         "meters": {name: float(value) for name, value in state.meters.items()},
-        "best": state.best,
-        "best_loss": state.best_loss,
-        "best_step": state.best_step,
-        "stale": state.stale,
-        "rate": state.rate,
         "scores": encode(state.scores, {}, "scores"),
+        "scaler": None if state.scaler is None else state.scaler.state_dict(),
         "aliases": aliases,
         "tensor_aliases": packed_aliases,
         "optimizers": optimizers,
@@ -156,8 +154,10 @@ def unpack(contents: Mapping[str, bytes], state: State) -> dict[str, Any]:
             like = state.model.state_dict()
             ema = {name: value.to(like[name].device) for name, value in ema.items()}
         state.ema = ema
-        for field in ("step", "epoch", "batch", "meters", "best", "best_loss", "best_step", "stale", "rate"):
+        for field in SCALARS:
             setattr(state, field, document[field])
+        if state.scaler is not None and document["scaler"]:
+            state.scaler.load_state_dict(document["scaler"])
         state.scores = decode(document["scores"], {})
         _set_generators(document["generators"], tensors)
     except (

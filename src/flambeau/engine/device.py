@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import platform
+from collections.abc import Iterator
 
 import torch
 
@@ -44,6 +47,28 @@ def choose(wanted: str) -> torch.device:
             f"There are {torch.cuda.device_count()} CUDA devices, counted from 0.", where="device", received=wanted
         )
     return torch.device(wanted)
+
+
+@contextlib.contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Inside the ``with`` block all operations give the same bits every time, or fail; False changes nothing.
+
+    Processors do so anyway, for a given number of threads; on CUDA some operations add in an order that varies.
+    """
+    if not wanted:
+        yield
+        return
+    # What cuBLAS adds up in depends on its workspace, whose size must be said before it is first used.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    searching, fixed = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = searching, fixed
 
 
 def describe(device: torch.device) -> str:

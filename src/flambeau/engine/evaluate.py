@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from flambeau.core import Batch, Evaluation, Metrics, State
+from flambeau.engine.compiling import as_written
 
 Predict = Callable[[nn.Module, Batch], dict[str, Tensor]]
 
@@ -75,11 +76,15 @@ def evaluate(
 
 @contextlib.contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the ``with`` block; afterwards every module is in the mode it was in."""
+    """Evaluation mode inside the ``with`` block; afterwards every module is in the mode it was in.
+
+    A compiled network runs as it is written, so that it scores here as it will when it is loaded from its file.
+    """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        yield
+        with as_written(model):
+            yield
     finally:
         for module, training in modes:
             module.training = training

@@ -72,6 +72,8 @@ def lines(
     as_percent: bool = False,
     highest: float | None = None,
     faint: str = "",
+    logarithmic: bool = False,
+    mark: float | None = None,
 ) -> str:
     """Curves over steps.
 
@@ -84,6 +86,8 @@ def lines(
         as_percent: Whether the values are fractions to be shown as percentages.
         highest: Where the vertical axis ends, None for where the values do.
         faint: The label of a series that stays in the background.
+        logarithmic: Whether the horizontal axis is.
+        mark: Where an upright line stands.
     """
     drawn = [(label, colour, finite) for label, colour, points in series if (finite := _finite(points))]
     if not drawn:
@@ -92,7 +96,7 @@ def lines(
     def draw(figure: Any) -> None:
         axes = figure.add_subplot()
         for label, colour, points in drawn:
-            marker = "o" if len(points) <= 40 and label != faint else None
+            marker = "o" if len(points) <= 40 and label != faint and not logarithmic else None
             across, up = zip(*points, strict=True)
             weight = 1.0 if label == faint else 1.8
             axes.plot(across, up, color=COLOURS[colour], label=label, marker=marker, markersize=3.5, linewidth=weight)
@@ -101,7 +105,13 @@ def lines(
         axes.margins(x=0.02)
         if as_percent:
             axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g} %")
-        axes.locator_params(axis="x", nbins=5, integer=True)
+        if logarithmic:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        else:
+            axes.locator_params(axis="x", nbins=5, integer=True)
+        if mark is not None:
+            axes.axvline(mark, color=COLOURS["second"], linewidth=1.2)
         if highest is not None:
             axes.set_ylim(top=highest)
         if len(drawn) > 1:

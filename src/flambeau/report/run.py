@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from flambeau.report import figures
-from flambeau.report.elements import bars, callout, duration, escape, fold, pairs, plain, records_table, table
+from flambeau.report.elements import bars, callout, duration, escape, fold, number, pairs, plain, records_table, table
 from flambeau.report.elements import figures as side_by_side
 from flambeau.report.page import Section
 
@@ -114,6 +114,37 @@ def _thin(points: Points) -> Points:
         return points
     groups = (points[start : start + size] for start in range(0, len(points), size))
     return [tuple(math.fsum(values) / len(group) for values in zip(*group, strict=True)) for group in groups]  # type: ignore[misc]
+
+
+def search(found: Mapping[str, Any]) -> Section | None:
+    """The search for a learning rate; None where there was none.
+
+    Args:
+        found: ``rate``, the one that was chosen, and ``points``: each rate that was tried, the loss of its batch and
+            the smoothed loss.
+    """
+    if not found:
+        return None
+    points = found["points"]
+    drawn = figures.lines(
+        [
+            ("batches", "soft", [(rate, loss) for rate, loss, _ in points]),
+            ("smoothed", "accent", [(rate, smooth) for rate, _, smooth in points]),
+        ],
+        name="Search for a learning rate",
+        ylabel="loss",
+        xlabel="learning rate",
+        highest=1.15 * max(smooth for _, _, smooth in points),
+        faint="batches",
+        logarithmic=True,
+        mark=found["rate"],
+    )
+    lead = (
+        f"Before the first step, on a copy of the network, {len(points)} batches were trained on with growing rates. "
+        f"Chosen was {number(found['rate'], 2)} (the upright line), a fifth of the rate at which the smoothed loss is "
+        "lowest."
+    )
+    return Section("Search for a learning rate", side_by_side(("Loss against learning rate", drawn)), lead)
 
 
 def data(facts: Mapping[str, Any]) -> Section | None:

@@ -22,7 +22,7 @@ def optimizer_of(recipe: Recipe) -> Factory:
     part = recipe.optimizer
     return optimizer(
         part.name,
-        lr=part.lr,
+        lr=part.rate,
         momentum=part.momentum,
         nesterov=part.nesterov,
         weight_decay=part.weight_decay,

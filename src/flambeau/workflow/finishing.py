@@ -29,7 +29,7 @@ def finish(run: Run, job: Job, state: State, clock_offset: float) -> Run:
         state: As training left it; afterwards it holds the selected weights.
         clock_offset: What to add to the clock to get the seconds that the run has taken.
     """
-    epochs = state.epoch
+    epochs, skipped, halvings = state.epoch, state.skipped, state.halvings
     chosen = select(run, job, state)
     calibration: dict[str, float] = {}
     scores: Scores = {}
@@ -54,6 +54,10 @@ def finish(run: Run, job: Job, state: State, clock_offset: float) -> Run:
     found: dict[str, Any] = {"scores": scores, "calibration": calibration, "epochs": epochs, "selected": chosen}
     if baseline is not None:
         found["baseline"] = baseline.name
+    if skipped:
+        found["skipped_steps"] = skipped
+    if halvings:
+        found["halvings"] = halvings
     run.save_info(**found)
     with job.timed("report"), job.teller.busy("writing the report"):
         job.seconds["total"] = time.monotonic() + clock_offset

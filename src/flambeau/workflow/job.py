@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,9 @@ from flambeau.data.loader import batches, stream
 from flambeau.data.prepare import prepare
 from flambeau.datasets import opened
 from flambeau.engine import device as devices
+from flambeau.engine.compiling import compile_in_place, require_compiler
+from flambeau.engine.precision import choose as choose_precision
+from flambeau.engine.precision import scaler_for
 from flambeau.errors import UsageError
 from flambeau.models.initialize import initialize
 from flambeau.recipe import Recipe
@@ -48,6 +51,7 @@ class Job:
         source: The source text of the user's own network class.
         seconds: Time spent so far, by purpose.
         teller: Says what goes on.
+        found: What was found out by measurement before the first step, as JSON values.
     """
 
     recipe: Recipe
@@ -59,6 +63,7 @@ class Job:
     source: str | None
     seconds: dict[str, float]
     teller: Teller
+    found: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def batch_size(self) -> int:
@@ -94,12 +99,22 @@ class Job:
 
     def new_state(self) -> State:
         """The state before the first step: seeded, on the device."""
+        model = self.fresh_model()
+        if self.recipe.train.compile:
+            compile_in_place(model, ragged=self.task.lengths is not None)
+        return self.state_of(model)
+
+    def fresh_model(self) -> nn.Module:
+        """The network with its first weights, on the device; seeds the global generators."""
         seed_everything(self.recipe.seed)
         model = self.task.build(self.recipe, self.facts, self.builder)
         if self.recipe.initial.name != "default":
             initialize(model, self.recipe.initial.name, self.recipe.initial.std)
         self.task.ready(model, self.dataset)
-        model = model.to(self.device)
+        return model.to(self.device)
+
+    def state_of(self, model: nn.Module) -> State:
+        """The state before the first step of a model."""
         phases = self.task.phases(self.recipe, self.facts)
         optimizers = {
             phase.name: phase.optimizer([(n, p) for n, p in model.named_parameters() if phase.trains(n)])
@@ -107,7 +122,8 @@ class Job:
         }
         decay = self.recipe.train.ema
         ema = None if decay is None else {name: value.clone() for name, value in model.state_dict().items()}
-        return State(model, phases, optimizers, ema)
+        scaler = scaler_for(self.recipe.train.precision, self.device)
+        return State(model, phases, optimizers, ema, scaler=scaler)
 
     @contextmanager
     def timed(self, purpose: str) -> Iterator[None]:
@@ -133,6 +149,9 @@ def assemble(recipe: Recipe, source: Any, network: Any, teller: Teller, *, devic
     chosen = devices.choose(device or recipe.train.device)
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
+    recipe = with_precision(recipe, chosen)
+    if recipe.train.compile:
+        require_compiler(chosen)
     task = catalog.task(recipe.task)
     where = source if source is not None else recipe.data.source
     if where is None:
@@ -162,6 +181,12 @@ def with_settled_model(recipe: Recipe, builder: Builder, facts: Facts) -> Recipe
         return recipe
     model = {"name": recipe.model.name, **settle(facts, recipe.model.arguments())}
     return recipe.model_copy(update={"model": recipe.model.model_validate(model)})
+
+
+def with_precision(recipe: Recipe, device: torch.device) -> Recipe:
+    """The recipe with the precision that the device trains in, in place of ``auto``."""
+    precision = choose_precision(recipe.train.precision, device)
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"precision": precision})})
 
 
 def builder_of(network: Any, recipe: Recipe) -> tuple[Builder, str | None]:

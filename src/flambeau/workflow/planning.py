@@ -10,6 +10,7 @@ from flambeau import catalog
 from flambeau.datasets import task_of
 from flambeau.errors import RecipeError
 from flambeau.recipe import Recipe, contradictions, parse, put, read_toml, with_settings
+from flambeau.task import Task
 from flambeau.userfile import in_file
 
 
@@ -61,11 +62,24 @@ def resolve(
     for key, value in flags.items():
         if value is not None:
             put(raw, key.split("."), value)
+    timed, counted = _entry(named, "train", "minutes"), epochs or _entry(named, "train", "epochs")
+    if counted is not None and timed is None and isinstance(raw.get("train"), dict):
+        # A number of epochs that is asked for is stronger than the recipe's time.
+        raw["train"].pop("minutes", None)
     resolved = parse(_completed(raw), where=where, checks=catalog.CHECKS)
-    mistakes = [*contradictions(resolved), *catalog.task(resolved.task).checks(resolved)]
+    of = catalog.task(resolved.task)
+    mistakes = [*contradictions(resolved), *_unmeasurable(resolved, of, timed and counted), *of.checks(resolved)]
     if mistakes:
         raise RecipeError(mistakes, where=where)
     return _spelt_out(resolved)
+
+
+def _unmeasurable(recipe: Recipe, task: Task, counted: Any) -> Iterable[str]:
+    """What no measurement can find out: a rate for several losses, or a number of epochs that is given already."""
+    if counted:
+        yield f"train.minutes: decides how many epochs there are, and {counted} were asked for; leave one of them out"
+    if recipe.optimizer.lr == "auto" and len(names := [phase.name for phase in task.phases(recipe, task.toy)]) > 1:
+        yield f"optimizer.lr: auto is for one loss, and {recipe.task} has {' and '.join(names)}; give a number"
 
 
 def _entry(raw: Mapping[str, Any], table: str, key: str) -> Any:

@@ -21,7 +21,10 @@ def render_report(run: Run, job: Job, outcome: Outcome) -> str:
     cards, of_task = job.task.view.report(outcome)
     info, metrics = run.info, job.metrics()
     cards = [*cards, *_baseline_cards(metrics, outcome)]
-    generic_before = [sections.curves(run.metrics(), [name for name, _ in metrics.columns])]
+    generic_before = [
+        sections.curves(run.metrics(), [name for name, _ in metrics.columns]),
+        sections.search(info.get("found", {}).get("search", {})),
+    ]
     generic_after = [
         sections.data(_data_facts(run, outcome, job.task.view.private)),
         sections.recipe(run.recipe.to_toml()),
@@ -57,7 +60,7 @@ def _baseline_cards(metrics: Metrics, outcome: Outcome) -> list[Card]:
 
 def warnings(run: Run, metrics: Metrics) -> list[str]:
     """What must not be overlooked when a run's scores are read, in sentences."""
-    return [*_on_test(run), *_below_baseline(run, metrics)]
+    return [*_on_test(run), *_below_baseline(run, metrics), *_in_the_way(run)]
 
 
 def _below_baseline(run: Run, metrics: Metrics) -> list[str]:
@@ -78,6 +81,20 @@ def _on_test(run: Run) -> list[str]:
             "Once anything has been chosen by its scores, they no longer say how the model does on new data."
         ]
     return []
+
+
+def _in_the_way(run: Run) -> list[str]:
+    """What the machine did not allow as it was asked for."""
+    said = []
+    if skipped := run.info.get("skipped_steps"):
+        said.append(f"{skipped:,} steps were skipped, because gradients overflowed float16.")
+    if halvings := run.info.get("halvings"):
+        parts = run.recipe.train.accumulate * 2**halvings
+        said.append(
+            f"Memory was too small for whole batches, which went through in {parts} parts. The gradient is that of the "
+            "whole batch all the same; batch normalisation alone saw the parts."
+        )
+    return said
 
 
 def _data_facts(run: Run, outcome: Outcome, private: Collection[str]) -> dict[str, Any]:

@@ -22,17 +22,21 @@ from flambeau.engine.evaluate import evaluating
 from flambeau.engine.loop import Plan
 from flambeau.engine.loop import train as train_loop
 from flambeau.engine.observers import journal_writer, tensorboard_writer
+from flambeau.engine.precision import DTYPES
+from flambeau.engine.schedule import Schedule
 from flambeau.engine.update import Rules
 from flambeau.errors import Interrupted, RunError, TrainingError, UsageError
 from flambeau.recipe import Recipe
 from flambeau.run import METRICS, Run, require_empty
 from flambeau.userfile import in_file
-from flambeau.workflow import environment, finishing, postmortem, snapshots
+from flambeau.workflow import environment, finishing, postmortem, snapshots, troubles
 from flambeau.workflow.job import Job, assemble, data_record
+from flambeau.workflow.measuring import with_epochs, with_rate
 from flambeau.workflow.planning import resolve
 from flambeau.workflow.segments import Segment, appended, first, schedule_of
 from flambeau.workflow.signals import Listening
 from flambeau.workflow.telling import Teller
+from flambeau.workflow.troubles import computing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -98,8 +102,10 @@ def train(
     if out is not None:
         require_empty(Path(out))
     teller = Teller(_console(console, quiet), resolved)
-    job = assemble(resolved, None if named else source, None if isinstance(model, str) else model, teller)
-    return _begin(job, Path(out) if out is not None else default_folder(job), model, list(observers), started)
+    with computing(resolved):
+        job = assemble(resolved, None if named else source, None if isinstance(model, str) else model, teller)
+        job = with_epochs(with_rate(job, rules_of(job.recipe)), rules_of(job.recipe), started)
+        return _begin(job, Path(out) if out is not None else default_folder(job), model, list(observers), started)
 
 
 def _begin(job: Job, path: Path, model: Any, observers: list[Observer], started: float) -> Run:
@@ -167,7 +173,8 @@ def resume(
         if epochs is not None:
             run.save_info(status="training", segments=[segment.to_dict() for segment in segments])
             teller.say(f"going on: {segments[-1]}")
-        return _carry_out(run, job, state, segments, list(observers), started, resuming=True)
+        with computing(run.recipe):
+            return _carry_out(run, job, state, segments, list(observers), started, resuming=True)
 
 
 def _carry_out(
@@ -222,7 +229,7 @@ def plan_of(job: Job, segments: list[Segment]) -> Plan:
     return Plan(
         stream=stream,
         epochs=segments[-1].end,
-        rules=Rules(schedule_of(segments, stream.length), recipe.train.accumulate, recipe.train.clip, recipe.train.ema),
+        rules=rules_of(recipe, schedule_of(segments, stream.length)),
         metrics=metrics,
         validate=validate if "val" in job.dataset.splits else None,
         log_every=recipe.log.every,
@@ -230,6 +237,12 @@ def plan_of(job: Job, segments: list[Segment]) -> Plan:
         patience=recipe.train.patience,
         plateau=(recipe.schedule.patience, recipe.schedule.factor) if recipe.schedule.name == "plateau" else None,
     )
+
+
+def rules_of(recipe: Recipe, schedule: Schedule = lambda step: 1.0) -> Rules:
+    """How one update is done."""
+    part = recipe.train
+    return Rules(schedule, part.accumulate, part.clip, part.ema, DTYPES[part.precision])
 
 
 def _loop(
@@ -250,7 +263,8 @@ def _loop(
             tensorboard_writer(run.path / "tb", job.recipe.log.tensorboard, purge_step=state.step)
         )
         optional = [events, snapshots.taker(run, job, events)]
-        everybody: list[Observer] = [*observers, *watching, *filter(None, optional), writer]
+        told = troubles.halvings_told(run, job.teller)
+        everybody: list[Observer] = [*observers, *watching, *filter(None, optional), told, writer]
         listening = stack.enter_context(Listening())
         before = time.monotonic()
         steps = stack.enter_context(closing(train_loop(state, plan)))
@@ -335,6 +349,7 @@ def _info(job: Job, segments: list[Segment]) -> dict[str, Any]:
         "versions": environment.versions(),
         "machine": environment.machine(),
         "segments": [segment.to_dict() for segment in segments],
+        "found": dict(job.found),
         "history": [],
         "resumed_from": None,
     }
