@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from flambeau.data.cache import lock
 from flambeau.data.datasets.locate import VARIABLE, Layout, search
 from flambeau.errors import DataError
 
@@ -69,7 +70,8 @@ def into_cache(layout: Layout, cache: Path, fetch: Callable[[Path], None], *, lo
     """
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with _locked(cache / f".{layout.name}.lock"):
+        with (cache / f".{layout.name}.lock").open("a+b") as file:
+            lock(file)
             if search(layout, [cache], []) is not None:
                 return
             print(f"Downloading {layout.name} into {cache}", file=sys.stderr, flush=True)
@@ -114,19 +116,3 @@ def _patience() -> Iterator[None]:
         yield
     finally:
         socket.setdefaulttimeout(before)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Holds a lock that goes with the process, however it ends."""
-    with path.open("a+b") as file:
-        if sys.platform == "win32":
-            import msvcrt
-
-            file.seek(0)
-            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-import sys
 import tarfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from flambeau.data import cache
 from flambeau.errors import DataError
 
 VARIABLE = "FLAMBEAU_DATA"
@@ -44,14 +44,8 @@ class Layout:
 
 
 def cache_folder() -> Path:
-    """The folder of this user that downloads are kept in, as each platform has it."""
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "flambeau" / "data"
+    """The folder of this user that downloads are kept in."""
+    return cache.base() / "data"
 
 
 def roots(root: Sequence[Path | str] = ()) -> list[Path]:
@@ -97,9 +91,9 @@ def obtain(layout: Layout, root: Sequence[Path | str], fetch: Callable[[Path], N
             remedy="Remove them, so that they can be fetched again, or point data.root at another copy.",
         )
     if found is None:
-        cache = cache_folder()
-        into_cache(layout, cache, fetch, looked_in=places)
-        found = search(layout, [cache], damaged)
+        folder = cache_folder()
+        into_cache(layout, folder, fetch, looked_in=places)
+        found = search(layout, [folder], damaged)
     if found is None:
         raise DataError(f"The files of {layout.name} could not be read back from the cache.", where=cache_folder())
     return found
