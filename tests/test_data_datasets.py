@@ -381,6 +381,7 @@ def test_cifar100_is_downloaded_and_read(server: http.server.ThreadingHTTPServer
     assert np.array_equal(train.tensor("image").numpy().reshape(4, -1), pixels[:4])
     lay(tmp_path / "own" / "cifar-100-python", content)
     assert cifar100.assemble(*locate.obtain(layout, [tmp_path / "own"], refuse)).hash == data.hash
+    (locate.cache_folder() / "cifar-100-python.tar.gz").unlink()
     with pytest.raises(DataError, match=r"cifar100 is not on this machine") as caught:
         cifar100.load(url="http://127.0.0.1:9/cifar-100-python.tar.gz")
     assert "cifar-100-python.tar.gz" in str(caught.value.expected)
