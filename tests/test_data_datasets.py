@@ -18,7 +18,18 @@ import numpy as np
 import pytest
 import torch
 
-from flambeau.data.datasets import cifar10, digits, download, fashion_mnist, fashion_mnist_mini, idx, locate, mnist
+from flambeau.data.datasets import (
+    cifar10,
+    cifar100,
+    digits,
+    download,
+    fashion_mnist,
+    fashion_mnist_mini,
+    idx,
+    kmnist,
+    locate,
+    mnist,
+)
 from flambeau.errors import DataError
 
 NAMES = list(mnist.SUMS)
@@ -304,9 +315,76 @@ def test_cifar10_archive_is_downloaded_whole(server: http.server.ThreadingHTTPSe
         archive.addfile(member, io.BytesIO(content))
     layout = locate.Layout("cifar10", {"test_batch": md5(content)}, cifar10.LAYOUT.folders, "cifar-10-python.tar.gz")
     url = f"http://127.0.0.1:{server.server_address[1]}/cifar.tgz"
-    fetch = download.cifar10(url=url, md5=md5((tmp_path / "www" / "cifar.tgz").read_bytes()))
+    fetch = download.cifar("CIFAR10", url=url, md5=md5((tmp_path / "www" / "cifar.tgz").read_bytes()))
     found, source = locate.obtain(layout, [], fetch)
     assert found == {"test_batch": content} and source == locate.cache_folder() / "cifar-10-python.tar.gz"
+
+
+def test_kmnist_is_downloaded_and_known_by_the_sums_of_its_packed_files(
+    server: http.server.ThreadingHTTPServer, tmp_path: Path
+) -> None:
+    packed = {path.name: path.read_bytes() for path in (tmp_path / "www").iterdir()}
+    sums = {name: md5(packed[name]) for name in kmnist.SUMS}
+    layout = mnist.layout("kmnist", sums, kmnist.LAYOUT.folders)
+    here = f"http://127.0.0.1:{server.server_address[1]}/"
+    fetch = download.mnist_like("KMNIST", mirrors=[here], resources=list(sums.items()))
+    data = mnist.assemble(layout, kmnist.INFO, [], fetch)
+    folder = locate.cache_folder() / "KMNIST" / "raw"
+    assert data.info["source"] == str(folder) and sorted(path.name for path in folder.iterdir()) == sorted(sums)
+    assert data.splits["test"].tensor("label").tolist() == [0, 1, 2, 3] and data.info["classes"][9] == "wo"
+    assert torch.equal(data.splits["train"].tensor("image"), mnist_of(FILES)) and data.info["mirror"] is False
+    assert locate.seen(layout, [locate.cache_folder()]) == folder
+    assert mnist.assemble(layout, kmnist.INFO, [], refuse).hash == data.hash
+    (folder / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"other"))
+    with pytest.raises(DataError, match="damaged"):
+        mnist.assemble(layout, kmnist.INFO, [], refuse)
+    with pytest.raises(DataError) as caught:
+        kmnist.load(mirrors=["http://127.0.0.1:9/"])
+    assert "damaged" in str(caught.value)
+
+
+def mnist_of(files: dict[str, bytes]) -> torch.Tensor:
+    return idx.parse(files["train-images-idx3-ubyte"]).unsqueeze(1)
+
+
+def test_the_sums_are_those_that_torchvision_states() -> None:
+    from torchvision.datasets import CIFAR100, KMNIST
+
+    assert dict(KMNIST.resources) == kmnist.SUMS and KMNIST.classes == kmnist.INFO["classes"]
+    listed = dict([*CIFAR100.train_list, *CIFAR100.test_list])
+    assert listed | {"meta": CIFAR100.meta["md5"]} == cifar100.SUMS
+    assert CIFAR100.filename == cifar100.LAYOUT.archive
+
+
+def test_cifar100_is_downloaded_and_read(server: http.server.ThreadingHTTPServer, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 3072), dtype=np.uint8)
+    made = {
+        "train": {"data": pixels[:4], "fine_labels": [3, 0, 99, 0], "coarse_labels": [1, 1, 1, 1]},
+        "test": {"data": pixels[4:], "fine_labels": [7, 7], "coarse_labels": [1, 1]},
+        "meta": {"fine_label_names": [f"thing {number}" for number in range(100)], "coarse_label_names": ["all"]},
+    }
+    content = {name: pickle.dumps(value, protocol=4) for name, value in made.items()}
+    with tarfile.open(tmp_path / "www" / "cifar.tgz", "w:gz") as archive:
+        for name, data in content.items():
+            member = tarfile.TarInfo(f"cifar-100-python/{name}")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    sums = {name: md5(data) for name, data in content.items()}
+    layout = locate.Layout("cifar100", sums, cifar100.LAYOUT.folders, cifar100.LAYOUT.archive)
+    url = f"http://127.0.0.1:{server.server_address[1]}/cifar.tgz"
+    fetch = download.cifar("CIFAR100", url=url, md5=md5((tmp_path / "www" / "cifar.tgz").read_bytes()))
+    data = cifar100.assemble(*locate.obtain(layout, [], fetch))
+    assert data.info["source"] == str(locate.cache_folder() / "cifar-100-python.tar.gz")
+    assert data.info["classes"][3] == "thing 3" and len(data.info["classes"]) == 100
+    train = data.splits["train"]
+    assert train.tensor("label").tolist() == [3, 0, 99, 0] and train.tensor("image").dtype == torch.uint8
+    assert np.array_equal(train.tensor("image").numpy().reshape(4, -1), pixels[:4])
+    lay(tmp_path / "own" / "cifar-100-python", content)
+    assert cifar100.assemble(*locate.obtain(layout, [tmp_path / "own"], refuse)).hash == data.hash
+    (locate.cache_folder() / "cifar-100-python.tar.gz").unlink()
+    with pytest.raises(DataError, match=r"cifar100 is not on this machine") as caught:
+        cifar100.load(url="http://127.0.0.1:9/cifar-100-python.tar.gz")
+    assert "cifar-100-python.tar.gz" in str(caught.value.expected)
 
 
 def test_second_downloader_waits_for_the_first(

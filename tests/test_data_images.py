@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from flambeau.data.folders import scan
 from flambeau.data.images import (
     PictureRules,
     channel_counts,
@@ -23,7 +25,7 @@ from flambeau.data.images import (
     read_pictures,
     statistics_of,
 )
-from flambeau.errors import BadRows, DataError
+from flambeau.errors import BadRows, DataError, MissingExtra
 
 RNG = np.random.default_rng(7)
 COLOUR = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -227,3 +229,62 @@ def test_damaged_files_raise_data_errors_and_nothing_else(
             read(bytes(damaged))
         except DataError as error:
             assert error.where == "the given bytes" and error.problem.endswith((".", "megapixels."))
+
+
+def drawn() -> Image.Image:
+    """A picture whose corners differ, so that one that is turned is noticed."""
+    values = np.full((48, 64, 3), 40, np.uint8)
+    values[:24, :32] = (250, 30, 30)
+    return Image.fromarray(values)
+
+
+@pytest.mark.parametrize(("ending", "options"), [("webp", {"lossless": True}), ("webp", {"quality": 95})])
+def test_webp(tmp_path: Path, ending: str, options: dict[str, object]) -> None:
+    path = tmp_path / f"a.{ending}"
+    drawn().save(path, **options)
+    assert probe(path) == (64, 48, 3)
+    difference = (decode(path).float() - decode(drawn()).float()).abs()
+    assert difference.max() == 0 if "lossless" in options else difference.mean() < 4
+    clear = drawn()
+    clear.putalpha(0)
+    clear.save(path, lossless=True)
+    assert (decode(path) == 255).all(), "transparency is laid on white"
+    drawn().save(path)
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(DataError):
+        decode(path)
+
+
+def test_heic_is_read_like_any_other_picture(tmp_path: Path) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    path = tmp_path / "IMG_0001.HEIC"
+    pillow_heif.from_pillow(drawn()).save(path, quality=90)
+    assert probe(path) == (64, 48, 3)
+    assert (decode(path).float() - decode(drawn()).float()).abs().mean() < 6
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    drawn().save(path, "HEIF", exif=exif.tobytes(), quality=90)
+    # However the file says that it is turned, it is turned once.
+    assert probe(path) == tuple(reversed(decode(path).shape)) == (48, 64, 3)
+    assert decode(path)[0, 4, 44] > 200 > 90 > decode(path)[0, 4, 4]
+    whole = path.read_bytes()
+    for cut in (20, 60, len(whole) // 2):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(DataError):
+            decode(path)
+    path.write_bytes(whole)
+    with pytest.raises(DataError, match="megapixels"):
+        decode(path, PictureRules(max_megapixels=0.001))
+
+
+def test_heic_without_the_extra_is_an_error_that_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        drawn().save(tmp_path / name / "1.png")
+    (tmp_path / "cat" / "2.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
+    with pytest.raises(MissingExtra) as caught:
+        scan(tmp_path, on_bad="skip")
+    assert caught.value.remedy == "pip install 'flambeau[heic]'" and "2.heic" in str(caught.value.where)

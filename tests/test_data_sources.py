@@ -48,7 +48,7 @@ def test_what_is_not_there_gets_a_fitting_error(source: object, problem: str) ->
 
 
 @pytest.mark.parametrize(
-    ("name", "told"), [("a.zip", "Archives are not read"), ("a.png", "not a folder or table of pictures")]
+    ("name", "told"), [("a.zip", "damaged, or is none"), ("a.png", "not a folder or table of pictures")]
 )
 def test_files_are_refused_with_what_to_do(tmp_path: Path, name: str, told: str) -> None:
     (tmp_path / name).write_bytes(b"?")

@@ -87,12 +87,14 @@ module has ``Network``, which makes the builder from a name, and ``names``, whic
 
 DATASETS = {
     "cifar10": "flambeau.data.datasets.cifar10:load",
+    "cifar100": "flambeau.data.datasets.cifar100:load",
     "citeseer": "flambeau.data.datasets.citeseer:load",
     "cora": "flambeau.data.datasets.cora:load",
     "digits": "flambeau.data.datasets.digits:load",
     "fashion-mnist": "flambeau.data.datasets.fashion_mnist:load",
     "fashion-mnist-mini": "flambeau.data.datasets.fashion_mnist_mini:load",
     "fsdd": "flambeau.data.datasets.fsdd:load",
+    "kmnist": "flambeau.data.datasets.kmnist:load",
     "mnist": "flambeau.data.datasets.mnist:load",
     "multi30k": "flambeau.data.datasets.multi30k:load",
     "rt-polarity": "flambeau.data.datasets.rt_polarity:load",

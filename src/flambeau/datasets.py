@@ -8,6 +8,7 @@ from typing import Any
 
 from flambeau import catalog
 from flambeau.columns import Dataset
+from flambeau.data.archives import is_archive, unpacked
 from flambeau.data.sources import open_source
 from flambeau.recipe import Recipe
 from flambeau.userfile import in_file
@@ -52,7 +53,8 @@ def task_of(source: Any) -> str:
     if isinstance(source, str | os.PathLike) and not in_file(os.fspath(source)):
         path = Path(source).expanduser()
         if path.exists():
-            return next((name for name in catalog.task_names() if catalog.task(name).intake.claims(path)), DEFAULT)
+            inside = unpacked(path) if is_archive(path) else path
+            return next((name for name in catalog.task_names() if catalog.task(name).intake.claims(inside)), DEFAULT)
     return DEFAULT
 
 

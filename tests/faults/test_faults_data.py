@@ -201,13 +201,13 @@ def test_fault_13_other_endings_are_counted(tmp_path: Path) -> None:
     root = tree(tmp_path, "cat", "dog")
     put(root / "cat" / "more.jfif", encoded(7, "JPEG"))
     put(root / "cat" / "moving.gif", encoded(8, "GIF"))
-    for name in ("one.heic", "two.heic", "notes.txt", "README"):
+    for name in ("one.psd", "two.psd", "notes.txt", "README"):
         put(root / "cat" / name, b"?")
     put(root / "stray.png", encoded(9, "PNG"))
     dataset = scan(root)
     assert len(dataset.splits["train"]) == 14
     told = note(dataset, "ending is not a picture's")
-    assert "2 of .heic" in told and "1 of .txt" in told and "1 of no ending" in told
+    assert "2 of .psd" in told and "1 of .txt" in told and "1 of no ending" in told
     assert "1 pictures that lie outside" in note(dataset, "outside the class folders")
 
 

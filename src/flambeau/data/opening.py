@@ -18,15 +18,28 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
-from flambeau.errors import DataError
+from flambeau.errors import DataError, MissingExtra
 
 if TYPE_CHECKING:
     from flambeau.recipe import Images
 
-EXTENSIONS = frozenset(
-    [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm", ".pnm"]
-)
+EXTENSIONS = frozenset([
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm", ".pnm",
+    ".heic", ".heif",
+])  # fmt: skip
 """Endings of the files that count as pictures in a folder."""
+
+_UNREADABLE = (
+    UnidentifiedImageError,
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    OverflowError,
+    MemoryError,
+    RuntimeError,
+)
+"""What Pillow and its plug-ins raise about files that they cannot open."""
 
 ORIENTATION = 0x0112
 _TURNED = {5, 6, 7, 8}
@@ -195,6 +208,8 @@ def check_regular(found: os.stat_result, path: str | os.PathLike[str]) -> None:
 @contextlib.contextmanager
 def open_picture(file: BinaryIO, where: Any, rules: PictureRules) -> Iterator[Image.Image]:
     """A picture of which only the header has been read, within the rules."""
+    if _is_heif(file):
+        _open_heif(where)
     try:
         picture = Image.open(file)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -204,7 +219,16 @@ def open_picture(file: BinaryIO, where: Any, rules: PictureRules) -> Iterator[Im
             expected=f"at most {rules.max_megapixels:g} megapixels (images.max_megapixels)",
             remedy="Remove the file, unless you know where it comes from.",
         ) from error
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError, OverflowError, MemoryError) as error:
+    except (
+        UnidentifiedImageError,
+        OSError,
+        ValueError,
+        SyntaxError,
+        EOFError,
+        OverflowError,
+        MemoryError,
+        RuntimeError,
+    ) as error:
         raise DataError(
             "The file is not a picture that can be read.",
             where=printable(where),
@@ -214,6 +238,29 @@ def open_picture(file: BinaryIO, where: Any, rules: PictureRules) -> Iterator[Im
     with picture:
         check_size(*picture.size, rules, where=printable(where))
         yield picture
+
+
+def _is_heif(file: BinaryIO) -> bool:
+    """Whether a file begins as those of phones do (ISO 23008-12: a box ``ftyp`` with one of these brands)."""
+    start = file.read(12)
+    file.seek(0)
+    return start[4:8] == b"ftyp" and start[8:12] in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
+
+
+def _open_heif(where: Any) -> None:
+    """Teaches Pillow to read HEIF.
+
+    Raises:
+        MissingExtra: pillow-heif is not installed.
+    """
+    try:
+        import pillow_heif
+    except ImportError as error:
+        missing = MissingExtra("pillow-heif", "heic", "reading .heic and .heif pictures")
+        missing.where = printable(where)
+        raise missing from error
+    if "HEIF" not in Image.OPEN:
+        pillow_heif.register_heif_opener()
 
 
 def _looks_like(file: BinaryIO) -> str:

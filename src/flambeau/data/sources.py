@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flambeau.columns import Dataset
+from flambeau.data.archives import is_archive, title_of, unpacked
 from flambeau.errors import DataError, FlambeauError, did_you_mean
 from flambeau.userfile import in_file, load_object
 
 if TYPE_CHECKING:
     from flambeau.recipe import Recipe
     from flambeau.task import Intake
-
-ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 
 
 def open_source(source: Any, recipe: Recipe, intake: Intake, loaders: Mapping[str, Callable[..., Dataset]]) -> Dataset:
@@ -41,7 +40,8 @@ def open_source(source: Any, recipe: Recipe, intake: Intake, loaders: Mapping[st
     if isinstance(source, str) and in_file(source):
         return _from_file(source, recipe, intake)
     if isinstance(source, str | os.PathLike):
-        return intake.open(existing(source, intake.forms, loaders), recipe)
+        path = existing(source, intake.forms, loaders)
+        return _from_archive(path, recipe, intake) if is_archive(path) else intake.open(path, recipe)
     return intake.of_python(source, None, None, recipe)
 
 
@@ -54,11 +54,9 @@ def existing(source: str | os.PathLike[str], forms: str, names: Mapping[str, Any
         names: The built-in sets, for suggestions.
 
     Raises:
-        DataError: There is nothing of this name, or it is an archive.
+        DataError: There is nothing of this name.
     """
     path = Path(source).expanduser()
-    if path.is_file() and path.name.lower().endswith(ARCHIVES):
-        raise DataError("Archives are not read directly.", where=source, remedy="Unpack it and give the folder.")
     if path.exists():
         return path
     text = os.fspath(source)
@@ -68,6 +66,16 @@ def existing(source: str | os.PathLike[str], forms: str, names: Mapping[str, Any
         f"There is no data set called {text!r}, and no folder of that name here. {did_you_mean(text, names)}",
         expected=f"one of {', '.join(sorted(names))}; {forms}; or FILE.py:CLASS",
         remedy="Run `flambeau datasets` for a list.",
+    )
+
+
+def _from_archive(path: Path, recipe: Recipe, intake: Intake) -> Dataset:
+    """What an archive holds, called after the archive."""
+    inside = unpacked(path)
+    made = intake.open(inside, recipe)
+    notes = [f"{path.name} was unpacked into {inside}.", *made.info.get("notes", ())]
+    return Dataset(
+        title_of(path), made.splits, {**made.info, "source": str(path.absolute()), "notes": notes}, made.hash
     )
 
 

@@ -59,16 +59,20 @@ def load(root: Sequence[Path] = (), *, url: str | None = None) -> Dataset:
     Raises:
         DataError: The files are damaged, or are nowhere and cannot be downloaded.
     """
-    content, source = locate.obtain(LAYOUT, root, download.cifar10(url=url))
+    content, source = locate.obtain(LAYOUT, root, download.cifar("CIFAR10", url=url))
     parts = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
     splits = {split: _split(content, names, source) for split, names in parts.items()}
     return Dataset("cifar10", splits, {**INFO, "source": str(source.absolute()), "notes": []}, dataset_hash(splits))
 
 
 def _split(content: Mapping[str, bytes], names: Sequence[str], source: Path) -> Split:
-    batches = [unpickle(content[name], where=source / name) for name in names]
+    return assembled([unpickle(content[name], where=source / name) for name in names], "labels")
+
+
+def assembled(batches: Sequence[Mapping[str, Any]], key: str) -> Split:
+    """The rows of several unpickled batches, with the labels that they have under a key."""
     images = np.concatenate([batch["data"] for batch in batches]).reshape(-1, 3, 32, 32)
-    labels = [label for batch in batches for label in batch["labels"]]
+    labels = [label for batch in batches for label in batch[key]]
     return Split({"image": torch.from_numpy(images), "label": torch.tensor(labels, dtype=torch.int64)})
 
 

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from flambeau.data.cache import lock
 from flambeau.data.datasets.locate import VARIABLE, Layout, search
 from flambeau.errors import DataError
 
@@ -23,7 +24,7 @@ _TIMEOUT = 30.0
 def mnist_like(
     kind: str, *, mirrors: Sequence[str] | None = None, resources: Sequence[tuple[str, str]] | None = None
 ) -> Callable[[Path], None]:
-    """A function that downloads MNIST or FashionMNIST below a folder, as torchvision does (checksums, mirrors).
+    """A function that downloads MNIST, FashionMNIST or KMNIST below a folder, as torchvision does (checksums, mirrors).
 
     Args:
         kind: The name of torchvision's class.
@@ -43,20 +44,22 @@ def mnist_like(
     return fetch
 
 
-def cifar10(*, url: str | None = None, md5: str | None = None) -> Callable[[Path], None]:
-    """A function that downloads CIFAR-10 below a folder, as torchvision does.
+def cifar(kind: str, *, url: str | None = None, md5: str | None = None) -> Callable[[Path], None]:
+    """A function that downloads CIFAR-10 or CIFAR-100 below a folder, as torchvision does.
 
     Args:
-        url: The address of ``cifar-10-python.tar.gz`` to use in place of torchvision's.
+        kind: The name of torchvision's class.
+        url: The address of the archive to use in place of torchvision's.
         md5: The sum of that file to use in place of torchvision's.
     """
 
     def fetch(folder: Path) -> None:
-        from torchvision.datasets import CIFAR10
+        import torchvision.datasets
         from torchvision.datasets.utils import download_url
 
+        base = getattr(torchvision.datasets, kind)
         # Only the download is torchvision's: its class would go on to unpickle the files without restrictions.
-        download_url(url or CIFAR10.url, folder, CIFAR10.filename, md5 or CIFAR10.tgz_md5)
+        download_url(url or base.url, folder, base.filename, md5 or base.tgz_md5)
 
     return fetch
 
@@ -69,7 +72,8 @@ def into_cache(layout: Layout, cache: Path, fetch: Callable[[Path], None], *, lo
     """
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with _locked(cache / f".{layout.name}.lock"):
+        with (cache / f".{layout.name}.lock").open("a+b") as file:
+            lock(file)
             if search(layout, [cache], []) is not None:
                 return
             print(f"Downloading {layout.name} into {cache}", file=sys.stderr, flush=True)
@@ -94,7 +98,8 @@ def _move_in(layout: Layout, private: Path, cache: Path) -> None:
 
 
 def _unavailable(layout: Layout, cache: Path, looked_in: Sequence[Path], error: Exception) -> DataError:
-    names = ", ".join((layout.archive and [layout.archive]) or [f"{name}[.gz]" for name in layout.sums])
+    files = [name if name.endswith(".gz") else f"{name}[.gz]" for name in layout.sums]
+    names = ", ".join([layout.archive] if layout.archive else files)
     places = ", ".join(str(place) for place in looked_in)
     return DataError(
         f"{layout.name} is not on this machine and could not be downloaded: {' '.join(str(error).split())}",
@@ -114,19 +119,3 @@ def _patience() -> Iterator[None]:
         yield
     finally:
         socket.setdefaulttimeout(before)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Holds a lock that goes with the process, however it ends."""
-    with path.open("a+b") as file:
-        if sys.platform == "win32":
-            import msvcrt
-
-            file.seek(0)
-            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

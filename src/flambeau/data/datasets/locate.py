@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-import sys
 import tarfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from flambeau.data import cache
 from flambeau.errors import DataError
 
 VARIABLE = "FLAMBEAU_DATA"
@@ -28,7 +28,7 @@ class Layout:
 
     Attributes:
         name: The data set's name here.
-        sums: MD5 of each uncompressed file, by its name.
+        sums: MD5 of each uncompressed file, by its name; under a name that ends in ``.gz`` that of the packed file.
         folders: Folders below a root to look in, torchvision's first.
         archive: A ``.tar.gz`` that may hold the files instead.
         others: MD5 sums of files that have the same names and belong to another data set.
@@ -44,14 +44,8 @@ class Layout:
 
 
 def cache_folder() -> Path:
-    """The folder of this user that downloads are kept in, as each platform has it."""
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "flambeau" / "data"
+    """The folder of this user that downloads are kept in."""
+    return cache.base() / "data"
 
 
 def roots(root: Sequence[Path | str] = ()) -> list[Path]:
@@ -97,9 +91,9 @@ def obtain(layout: Layout, root: Sequence[Path | str], fetch: Callable[[Path], N
             remedy="Remove them, so that they can be fetched again, or point data.root at another copy.",
         )
     if found is None:
-        cache = cache_folder()
-        into_cache(layout, cache, fetch, looked_in=places)
-        found = search(layout, [cache], damaged)
+        folder = cache_folder()
+        into_cache(layout, folder, fetch, looked_in=places)
+        found = search(layout, [folder], damaged)
     if found is None:
         raise DataError(f"The files of {layout.name} could not be read back from the cache.", where=cache_folder())
     return found
@@ -132,15 +126,16 @@ def seen(layout: Layout, places: Sequence[Path]) -> Path | None:
             if len(found) < len(there):
                 continue
             smallest = min(found, key=lambda path: path.stat().st_size)
-            if _sum_of(smallest) == layout.sums[smallest.name.removesuffix(".gz")]:
+            packed = layout.sums.get(smallest.name)
+            if _sum_of(smallest, packed is None) == (packed or layout.sums[smallest.name.removesuffix(".gz")]):
                 return folder
     return None
 
 
-def _sum_of(path: Path) -> str:
-    """The MD5 of a file's uncompressed content; of what is there, when it is damaged."""
+def _sum_of(path: Path, unpack: bool) -> str:
+    """The MD5 of a file's content, unpacked if that is wished; of what is there, when it is damaged."""
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with gzip.open(path) if unpack and path.suffix == ".gz" else path.open("rb") as file:
             content = file.read(_LARGEST)
     except (OSError, EOFError, zlib.error):
         content = b""
@@ -158,7 +153,7 @@ def _verdict(layout: Layout, files: Mapping[str, bytes]) -> Literal["good", "dam
     return "other" if all(found in layout.others for found in sums.values()) else "damaged"
 
 
-_LARGEST = 64 << 20
+_LARGEST = 256 << 20
 """No file of these sets is larger, so nothing beyond it is ever decompressed."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,11 @@ def assemble(
     files: locate.Layout, info: Mapping[str, Any], root: Sequence[Path], fetch: Callable[[Path], None]
 ) -> Dataset:
     """A data set from the four files of MNIST, found or fetched."""
-    content, source = locate.obtain(files, root, fetch)
+    found, source = locate.obtain(files, root, fetch)
+    content = {
+        name.removesuffix(".gz"): gzip.decompress(data) if name.endswith(".gz") else data
+        for name, data in found.items()
+    }
     splits = {
         split: Split(
             {
