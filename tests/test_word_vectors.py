@@ -171,7 +171,7 @@ def test_the_loss_of_skip_gram_is_that_of_the_paper() -> None:
     inner, outer = network.inner.weight, network.outer.weight
     for row, place in ((0, 3), (1, 17)):
         centre = inner[batch["words"][row, place]]
-        # Every noise word of the block stands for 5 / 64 of the five that each pair would have drawn.
+        # Every noise word of the block stands for 5 / 32 of the five that each pair would have drawn.
         noise = F.logsigmoid(-(outer[batch["noise"][row]] @ centre)).sum() * 5 / words.SHARED
         around = batch["words"][row][batch["context"][row, place]]
         wanted = sum((-F.logsigmoid(outer[other] @ centre) - noise for other in around), torch.tensor(0.0))

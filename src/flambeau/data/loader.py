@@ -17,7 +17,7 @@ from flambeau.data.hashing import key, keys
 Collate = Callable[[Columns], Batch]
 
 _POOL = 50
-"""Batches that are sorted by length together: more would save hardly any padding, and mix the rows less."""
+"""About so many batches are sorted by length together: more would save hardly any padding, and mix the rows less."""
 
 _RESIDENT = 0.25
 """The part of an accelerator's free memory that a split may take up to live there."""
@@ -49,7 +49,10 @@ def bucketed(seed: int, epoch: int, lengths: Tensor, batch_size: int) -> Tensor:
     # What is left over for the last batch is any rows, not the longest: in another epoch it is others.
     last = len(rows) // batch_size * batch_size
     full, rest = rows[:last], rows[last:]
-    pool = torch.arange(len(full)) // (_POOL * batch_size)
+    # Pools of equal size: a small last one would be all padding.
+    batches = len(full) // batch_size
+    pools = max(1, round(batches / _POOL))
+    pool = torch.arange(len(full)) // (-(-batches // pools) * batch_size)
     longest = int(lengths.max()) + 1 if len(lengths) else 1
     full = full[torch.argsort(pool * longest + lengths[full], stable=True)].view(-1, batch_size)
     places = torch.argsort(keys(key(seed, epoch, 0x0B), torch.arange(len(full))), stable=True)

@@ -21,7 +21,7 @@ from flambeau.errors import DataError, did_you_mean
 BLOCK = 128
 """Words in a row. A window does not reach over its end, which costs about 3 % of the pairs."""
 
-SHARED = 64
+SHARED = 32
 """Noise words of a row. All words of the row share them, so that the logits are one matrix product."""
 
 NONE = -1
@@ -152,7 +152,7 @@ def drawn(words: Tensor, draw: Draw, keep: Tensor, noise: Tensor, window: int) -
 
     Returns:
         ``words`` ``(B, W)`` int64, thinned out and closed up, -1 where there is none; ``context`` ``(B, W, W)`` bool,
-        whether the second is context of the first; ``noise`` ``(B, 64)`` int64.
+        whether the second is context of the first; ``noise`` ``(B, 32)`` int64.
     """
     rows = draw.rows.to(words.device)
     words = words.long()
