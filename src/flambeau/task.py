@@ -209,6 +209,8 @@ class Task:
             read once, and cut into many windows).
         lengths: How long each row of a read split is, ``(n,)`` int64, so that batches are made of rows of like length.
         ready: Puts into a fresh model what it needs of the data and JSON facts cannot hold, such as a graph.
+        condense: A split with what never changes in training computed beforehand, such as the features of a frozen
+            network, so that it is not computed in every epoch; the split itself where there is nothing of the kind.
         keep: Outputs and columns of the batch that an evaluation keeps for calibration and report.
         glance: A cheaper ``predict`` for the validation between epochs.
         trace: One plain pass through the model, for counting layers where ``predict`` is a search.
@@ -247,6 +249,7 @@ class Task:
     arrange: Callable[[Split, Facts], Split] = lambda split, facts: split
     lengths: Callable[[Split], Tensor] | None = None
     ready: Callable[[nn.Module, Dataset], None] = lambda model, dataset: None
+    condense: Callable[[nn.Module, Split], Split] = lambda model, split: split
     keep: tuple[str, ...] = ()
     glance: Callable[[nn.Module, Batch], dict[str, Tensor]] | None = None
     trace: Callable[[nn.Module, Batch], Any] | None = None

@@ -20,10 +20,14 @@ from flambeau.data.preview import describe
 from flambeau.data.splits import with_test_and_validation
 from flambeau.errors import DataError
 from flambeau.models.classifier import Classifier, check_fit
+from flambeau.models.frozen import Frozen
 from flambeau.recipe import Recipe
 from flambeau.task import Intake, Outcome, Shown, Task, View
 from flambeau.tasks import labels
 from flambeau.tasks.common import tensors
+
+FEATURE_BATCH = 32
+"""Pictures that go through a frozen network at a time."""
 
 DEFAULT_SIDE = 64
 """The side that pictures of different sizes are brought to when the recipe names none."""
@@ -107,6 +111,20 @@ def build(recipe: Recipe, facts: Facts, builder: Builder) -> nn.Module:
     network = builder(facts, **recipe.model.arguments())
     check_fit(network, facts)
     return Classifier(network, facts["mean"], facts["std"])
+
+
+@torch.no_grad()
+def condense(model: nn.Module, split: Split) -> Split:
+    """Where only the last layer learns: features float32 ``(N, F)`` in place of the pictures."""
+    if not isinstance(model, Classifier) or not isinstance(model.network, Frozen):
+        return split
+    frozen, device = model.network.eval(), model.temperature.device
+    pictures = split.tensor("image")
+    parts = [
+        frozen.backbone(model.normalized(pictures[start : start + FEATURE_BATCH].to(device))).cpu()
+        for start in range(0, len(pictures), FEATURE_BATCH)
+    ]
+    return split.with_columns(image=torch.cat(parts))
 
 
 def predict(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -272,5 +290,6 @@ TASK = Task(
     checks=checks,
     keep=labels.KEPT,
     doubts=doubts,
+    condense=condense,
     calibrate=labels.calibrate,
 )

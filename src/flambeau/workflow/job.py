@@ -7,8 +7,9 @@ import random
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,7 +23,10 @@ from flambeau.data.prepare import prepare
 from flambeau.datasets import opened
 from flambeau.engine import device as devices
 from flambeau.errors import UsageError
+from flambeau.model import load_file
+from flambeau.models.frozen import head_of, plain_weights, transfer
 from flambeau.models.initialize import initialize
+from flambeau.models.published import published
 from flambeau.recipe import Recipe
 from flambeau.task import Task
 from flambeau.userfile import in_file
@@ -99,15 +103,36 @@ class Job:
         if self.recipe.initial.name != "default":
             initialize(model, self.recipe.initial.name, self.recipe.initial.std)
         self.task.ready(model, self.dataset)
+        known = published(self.builder)
+        if known is not None:
+            network = cast(nn.Module, getattr(model, "network", model))
+            known.begin(network, self.facts, self.recipe.model.arguments())
+        if self.recipe.initial.model is not None:
+            go_on_from(Path(self.recipe.initial.model), model, self.facts)
         model = model.to(self.device)
         phases = self.task.phases(self.recipe, self.facts)
         optimizers = {
-            phase.name: phase.optimizer([(n, p) for n, p in model.named_parameters() if phase.trains(n)])
+            phase.name: phase.optimizer(
+                [(n, p) for n, p in model.named_parameters() if phase.trains(n) and p.requires_grad]
+            )
             for phase in phases
         }
         decay = self.recipe.train.ema
         ema = None if decay is None else {name: value.clone() for name, value in model.state_dict().items()}
         return State(model, phases, optimizers, ema)
+
+    def condensed(self, model: nn.Module) -> Job:
+        """The job as the loop needs it: what never changes in training is computed beforehand, and not augmented."""
+        splits = self.dataset.splits
+        wanted = {name: splits[name] for name in ("train", "val") if name in splits}
+        with self.timed("setup"), self.teller.busy("computing features"):
+            made = {name: self.task.condense(model, split) for name, split in wanted.items()}
+        if all(made[name] is split for name, split in wanted.items()):
+            return self
+        rows = sum(map(len, wanted.values()))
+        self.teller.notes([f"features of {rows:,} examples were computed once, so pictures are not augmented"])
+        task = replace(self.task, transform=lambda recipe, facts: None)
+        return replace(self, task=task, dataset=replace(self.dataset, splits={**splits, **made}))
 
     @contextmanager
     def timed(self, purpose: str) -> Iterator[None]:
@@ -140,9 +165,13 @@ def assemble(recipe: Recipe, source: Any, network: Any, teller: Teller, *, devic
             "There is nothing to train on: neither the command nor the recipe names data.",
             remedy=f"flambeau train SOURCE, where SOURCE is {task.intake.forms} or a name from `flambeau datasets`.",
         )
+    builder, text = builder_of(network, recipe)
+    known = published(builder)
+    weights = known.fetch(recipe.model.arguments()) if known is not None else None
+    if weights is not None:
+        teller.notes([f"training begins from the weights {weights}"])
     facts, dataset = prepare(opened(recipe, where), task, recipe)
     recipe = with_batch_size(recipe, len(dataset.splits["train"]))
-    builder, text = builder_of(network, recipe)
     recipe = with_settled_model(recipe, builder, facts)
     return Job(recipe, task, facts, dataset, chosen, builder, text, {"setup": time.monotonic() - started}, teller)
 
@@ -157,10 +186,10 @@ def with_batch_size(recipe: Recipe, examples: int) -> Recipe:
 
 def with_settled_model(recipe: Recipe, builder: Builder, facts: Facts) -> Recipe:
     """The recipe with what a network chooses by the data, so that the run's copy and the model say what was built."""
-    settle = getattr(builder, "settle", None)
-    if settle is None:
+    known = published(builder)
+    if known is None:
         return recipe
-    model = {"name": recipe.model.name, **settle(facts, recipe.model.arguments())}
+    model = {"name": recipe.model.name, **known.settle(facts, recipe.model.arguments())}
     return recipe.model_copy(update={"model": recipe.model.model_validate(model)})
 
 
@@ -186,6 +215,19 @@ def source_text(made_by: Any) -> str | None:
         return inspect.getsource(module if module and module.__name__ != "__main__" else made_by)
     except (OSError, TypeError):
         return None
+
+
+def go_on_from(path: Path, model: nn.Module, facts: Facts) -> None:
+    """Puts the weights of a saved model into a fresh one, by name.
+
+    The last layer stays fresh unless the classes are the same, and the temperature is fitted anew.
+
+    Raises:
+        ModelError: There is no such model, or its weights do not fit; each that does not is named.
+    """
+    earlier = load_file(path)
+    head = [] if earlier.facts.get("classes") == facts.get("classes") else [head_of(model)]
+    transfer(model, plain_weights(earlier.network), where=path, without=["temperature", *head])
 
 
 def seed_everything(seed: int) -> None:

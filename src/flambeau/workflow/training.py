@@ -48,6 +48,7 @@ def train(
     seed: int | None = None,
     device: str | None = None,
     settings: Iterable[str] = (),
+    init: str | Path | None = None,
     out: str | Path | None = None,
     observers: Iterable[Observer] = (),
     console: Console | None = None,
@@ -67,6 +68,7 @@ def train(
         seed: Of initialisation, order, augmentation and dropout. The global generators are seeded with it.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         settings: ``key=value`` texts, stronger than the recipe, weaker than the arguments above.
+        init: A run or a saved model whose network, and weights by name, are gone on from; see ``initial.model``.
         out: The run folder; default ``runs/<data>-<model>-<time>``.
         observers: Functions ``(record, state) -> None`` that watch.
         console: Where to print; a console on standard output by default.
@@ -92,7 +94,7 @@ def train(
     named = os.fspath(source) if isinstance(source, str | os.PathLike) else None
     asked = model if isinstance(model, str) else None if model is None else f"python:{_class_name(model)}"
     resolved = resolve(
-        named, recipe, settings=settings, model=asked, task=task, epochs=epochs, seed=seed, device=device
+        named, recipe, settings=settings, model=asked, task=task, epochs=epochs, seed=seed, device=device, init=init
     )
     resolved = _with_absolute_source(resolved)
     if out is not None:
@@ -195,7 +197,7 @@ def _carry_out(
         job.teller.say(f"resuming after step {state.step:,} (epoch {state.epoch + 1})")
         history = [*run.info.get("history", []), {"started": _now(), "from_step": state.step, "warnings": warnings}]
         run.save_info(history=history, resumed_from=resumed_from)
-    plan = plan_of(job, segments)
+    plan = plan_of(job.condensed(state.model), segments)
     journal = files.Journal(run.path / METRICS, length=notes["metrics_length"])
     if journal.missing:
         job.teller.notes([f"{METRICS} lacks {journal.missing:,} bytes that it had; those lines are gone"])
