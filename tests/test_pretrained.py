@@ -10,8 +10,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -19,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 import flambeau
+from flambeau import catalog, datasets
 from flambeau.columns import Split
 from flambeau.errors import ModelError, RecipeError
 from flambeau.models.classifier import Classifier
@@ -26,6 +29,8 @@ from flambeau.models.frozen import Frozen, head_of, plain_weights, transfer
 from flambeau.models.torchvision_networks import Network, family_of
 from flambeau.models.weights import ADDRESS, Weights, fetch, read
 from flambeau.tasks.image_classification import condense
+from flambeau.workflow.planning import resolve
+from flambeau.workflow.starting import is_free, started
 
 NAME = "shufflenet_v2_x0_5"
 IMAGENET = [0.485, 0.456, 0.406]
@@ -294,6 +299,56 @@ def test_weights_that_do_not_fit_are_named(trained: Path, pictures: Path, tmp_pa
         flambeau.train(pictures, init=trained, settings=["model.widths=[5]"], out=tmp_path / "run", quiet=True)
     with pytest.raises(ModelError, match="no such file"):
         flambeau.train(pictures, init=tmp_path / "absent.safetensors", quiet=True)
+
+
+def test_a_small_folder_starts_from_scratch_and_says_what_would_fetch_weights(pictures: Path, tmp_path: Path) -> None:
+    given = {"epochs": 1, "device": "cpu", "quiet": True}
+    run = flambeau.train(pictures, settings=["train.batch_size=16"], out=tmp_path / "run", **given)
+    [note] = [note for note in run.info["notes"] if "from scratch" in note]
+    assert run.recipe.model.name == "compact" and "which fetches 45 MB" in note
+    assert note.endswith(f"{pictures} --model resnet18 --set model.pretrained=true --set model.freeze=true")
+    named = flambeau.train(pictures, model="compact", out=tmp_path / "named", **given)
+    assert not any("from scratch" in note for note in named.info["notes"])
+
+
+def test_a_small_folder_starts_from_weights_that_are_there(pictures: Path, cache: Path) -> None:
+    task, recipe = catalog.task("image-classification"), resolve(str(pictures), None)
+    assert task.start is not None
+    cache.mkdir(parents=True)
+    (cache / task.start.file).write_bytes(b"")  # it is looked into when training begins
+    found, dataset = started(recipe, datasets.opened(recipe), task)
+    assert found.model.arguments() == {"pretrained": True, "freeze": True} and found.model.name == "resnet18"
+    assert found.images.size == (224, 224) and found.images.mean == pytest.approx(IMAGENET)
+    assert "--model compact" in dataset.info["notes"][-1]
+    many = replace(task, start=replace(task.start, below=48))
+    assert started(recipe, dataset, many) == (recipe, dataset)
+
+
+@pytest.mark.parametrize(
+    ("asked", "free"),
+    [
+        ({}, True),
+        ({"source": "digits"}, False),
+        ({"source": None}, False),
+        ({"source": "mine.py:Data"}, False),
+        ({"settings": ["model.width=8"]}, False),
+        ({"settings": ["images.size=32"]}, False),
+        ({"settings": ["train.epochs=2"]}, True),
+        ({"recipe": "pictures"}, False),
+        ({"init": "run"}, False),
+        ({"model": "lenet"}, False),
+    ],
+)
+def test_whoever_names_a_network_gets_it(asked: dict[str, Any], free: bool) -> None:
+    given = {"source": "photos", "recipe": None, "model": None, "init": None, "settings": [], **asked}
+    assert is_free(**given) is free
+
+
+def test_what_few_pictures_start_from_is_as_published() -> None:
+    start = catalog.task("image-classification").start
+    assert start is not None
+    weights = Network(start.model["name"]).weights({"pretrained": True})
+    assert weights is not None and (weights.path.name, round(weights.megabytes)) == (start.file, start.megabytes)
 
 
 class Hub(http.server.BaseHTTPRequestHandler):

@@ -48,7 +48,7 @@ class Weights:
     @property
     def path(self) -> Path:
         """Where it is in the cache, when it is."""
-        return Path(torch.hub.get_dir()) / "checkpoints" / self.url.rpartition("/")[2]
+        return cached(self.url.rpartition("/")[2])
 
     @property
     def digest(self) -> str:
@@ -57,6 +57,11 @@ class Weights:
         if found is None:
             raise ModelError("The file's name does not carry its checksum, so it is not trusted.", where=self.url)
         return found[1]
+
+
+def cached(file: str) -> Path:
+    """Where a file of weights is in the cache, when it is."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / file
 
 
 def fetch(weights: Weights) -> None:

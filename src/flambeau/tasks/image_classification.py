@@ -22,9 +22,17 @@ from flambeau.errors import DataError
 from flambeau.models.classifier import Classifier, check_fit
 from flambeau.models.frozen import Frozen
 from flambeau.recipe import Recipe
-from flambeau.task import Intake, Outcome, Shown, Task, View
+from flambeau.task import Intake, Outcome, Shown, Start, Task, View
 from flambeau.tasks import labels
 from flambeau.tasks.common import tensors
+
+START = Start(
+    {"name": "resnet18", "pretrained": True, "freeze": True},
+    below=5_000,
+    file="resnet18-f37072fd.pth",
+    megabytes=45,
+    gain="Features that were learnt from ImageNet's 1.2 million pictures mostly recognise more than so few can teach.",
+)
 
 FEATURE_BATCH = 32
 """Pictures that go through a frozen network at a time."""
@@ -289,6 +297,7 @@ TASK = Task(
     parts=("images", "augment"),
     checks=checks,
     keep=labels.KEPT,
+    start=START,
     doubts=doubts,
     condense=condense,
     calibrate=labels.calibrate,

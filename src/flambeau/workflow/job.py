@@ -30,6 +30,7 @@ from flambeau.models.published import published
 from flambeau.recipe import Recipe
 from flambeau.task import Task
 from flambeau.userfile import in_file
+from flambeau.workflow.starting import started
 from flambeau.workflow.telling import Teller
 
 BATCH_SIZES = ((1_000, 8), (10_000, 32))
@@ -144,7 +145,9 @@ class Job:
             self.seconds[purpose] = self.seconds.get(purpose, 0.0) + time.monotonic() - start
 
 
-def assemble(recipe: Recipe, source: Any, network: Any, teller: Teller, *, device: str | None = None) -> Job:
+def assemble(
+    recipe: Recipe, source: Any, network: Any, teller: Teller, *, device: str | None = None, free: bool = False
+) -> Job:
     """Opens and reads the data, and finds the network's builder.
 
     Args:
@@ -153,8 +156,9 @@ def assemble(recipe: Recipe, source: Any, network: Any, teller: Teller, *, devic
         network: A network or class given in Python, or None.
         teller: Says what goes on.
         device: Stronger than the recipe's.
+        free: Nobody has named a network, so that the data may have a say in it.
     """
-    started = time.monotonic()
+    began = time.monotonic()
     chosen = devices.choose(device or recipe.train.device)
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
@@ -165,15 +169,18 @@ def assemble(recipe: Recipe, source: Any, network: Any, teller: Teller, *, devic
             "There is nothing to train on: neither the command nor the recipe names data.",
             remedy=f"flambeau train SOURCE, where SOURCE is {task.intake.forms} or a name from `flambeau datasets`.",
         )
+    raw = opened(recipe, where)
+    if free:
+        recipe, raw = started(recipe, raw, task)
     builder, text = builder_of(network, recipe)
     known = published(builder)
     weights = known.fetch(recipe.model.arguments()) if known is not None else None
     if weights is not None:
         teller.notes([f"training begins from the weights {weights}"])
-    facts, dataset = prepare(opened(recipe, where), task, recipe)
+    facts, dataset = prepare(raw, task, recipe)
     recipe = with_batch_size(recipe, len(dataset.splits["train"]))
     recipe = with_settled_model(recipe, builder, facts)
-    return Job(recipe, task, facts, dataset, chosen, builder, text, {"setup": time.monotonic() - started}, teller)
+    return Job(recipe, task, facts, dataset, chosen, builder, text, {"setup": time.monotonic() - began}, teller)
 
 
 def with_batch_size(recipe: Recipe, examples: int) -> Recipe:

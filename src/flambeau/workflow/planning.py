@@ -68,7 +68,7 @@ def resolve(
         if value is not None:
             put(raw, key.split("."), value)
     resolved = parse(_completed(raw), where=where, checks=catalog.CHECKS)
-    resolved, mistakes = _with_inputs(resolved)
+    resolved, mistakes = with_inputs(resolved)
     mistakes += [*contradictions(resolved), *catalog.task(resolved.task).checks(resolved)]
     if mistakes:
         raise RecipeError(mistakes, where=where)
@@ -88,7 +88,7 @@ def _going_on(raw: dict[str, Any], init: Path) -> dict[str, Any]:
     return {**raw, **given, **({"images": images} if images else {})}
 
 
-def _with_inputs(recipe: Recipe) -> tuple[Recipe, list[str]]:
+def with_inputs(recipe: Recipe) -> tuple[Recipe, list[str]]:
     """The recipe with pictures as the weights that training begins from want them, where it says nothing else; and
     what in it contradicts these weights."""
     name, arguments, task = recipe.model.name, recipe.model.arguments(), catalog.task(recipe.task)

@@ -32,6 +32,7 @@ from flambeau.workflow.job import Job, assemble, data_record
 from flambeau.workflow.planning import resolve
 from flambeau.workflow.segments import Segment, appended, first, schedule_of
 from flambeau.workflow.signals import Listening
+from flambeau.workflow.starting import is_free
 from flambeau.workflow.telling import Teller
 
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ def train(
     if out is not None:
         require_empty(Path(out))
     teller = Teller(_console(console, quiet), resolved)
-    job = assemble(resolved, None if named else source, None if isinstance(model, str) else model, teller)
+    free = is_free(named, recipe, model, init, settings)
+    job = assemble(resolved, None if named else source, None if isinstance(model, str) else model, teller, free=free)
     return _begin(job, Path(out) if out is not None else default_folder(job), model, list(observers), started)
 
 
