@@ -92,7 +92,7 @@ def with_inputs(recipe: Recipe) -> tuple[Recipe, list[str]]:
     """The recipe with pictures as the weights that training begins from want them, where it says nothing else; and
     what in it contradicts these weights."""
     name, arguments, task = recipe.model.name, recipe.model.arguments(), catalog.task(recipe.task)
-    if in_file(name) or (name not in catalog.names(f"models.{task.family}") and not name.startswith("timm:")):
+    if not catalog.has_network(name, task):  # a class of the user's own
         return recipe, []
     known = published(catalog.network(name, task))
     if known is None:
