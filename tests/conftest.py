@@ -40,6 +40,12 @@ class Called:
 Command = Callable[..., Called]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_weights(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """An empty cache of published weights, here and in child processes: what is in the user's would change defaults."""
+    os.environ["TORCH_HOME"] = str(tmp_path_factory.mktemp("torch-home"))
+
+
 @pytest.fixture
 def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
     """Runs a command in this process, in an empty folder; an exception that gets out of it fails the test."""

@@ -266,9 +266,9 @@ def calls(name: str) -> list[tuple[str, ast.Call]]:
     ]
 
 
-def test_torch_load_is_called_by_the_import_alone_and_for_weights_only() -> None:
+def test_torch_load_is_called_in_one_place_and_for_weights_only() -> None:
     found = calls("torch.load")
-    assert [module for module, _ in found] == ["export.importing"]
+    assert [module for module, _ in found] == ["models.weights"]
     for _, call in found:
         options = {word.arg: ast.unparse(word.value) for word in call.keywords}
         assert options["weights_only"] == "True"
@@ -282,7 +282,7 @@ def test_pickles_are_read_by_the_restricted_reader_alone() -> None:
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("pickle", "_pickle", "cPickle", "dill")
     }
     # torch.load reports a refused file by pickle's exception; naming it reads nothing.
-    assert uses == {("data.datasets.cifar10", "Unpickler"), ("export.importing", "UnpicklingError")}
+    assert uses == {("data.datasets.cifar10", "Unpickler"), ("models.weights", "UnpicklingError")}
     importers = {
         module
         for module, path in modules().items()
@@ -290,7 +290,7 @@ def test_pickles_are_read_by_the_restricted_reader_alone() -> None:
         if (isinstance(node, ast.Import) and any(alias.name == "pickle" for alias in node.names))
         or (isinstance(node, ast.ImportFrom) and node.module == "pickle")
     }
-    assert importers == {"data.datasets.cifar10", "export.importing"}
+    assert importers == {"data.datasets.cifar10", "models.weights"}
 
 
 def test_numpy_reads_no_pickles() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+import flambeau
 from flambeau import catalog
 from flambeau.errors import FlambeauError, MissingExtra, UsageError
 from flambeau.models.published import TORCHVISION
@@ -135,6 +136,11 @@ def test_networks_of_timm_take_channels_sizes_and_classes(name: str) -> None:
     pytest.importorskip("timm", reason="timm is not installed")
     facts = {"classes": ["a", "b", "c"], "size": [48, 48], "channels": 1}
     assert catalog.network(name, catalog.task("image-classification"))(facts)(torch.zeros(2, 1, 48, 48)).shape == (2, 3)
+
+
+def test_networks_of_timm_can_be_looked_at() -> None:
+    pytest.importorskip("timm", reason="timm is not installed")
+    assert flambeau.inspect("timm:resnet10t", shape=(1, 32, 32)).facts["layers"][-1]["output"] == (1, 10)
 
 
 def test_networks_of_timm_are_listed_with_the_licence_of_their_weights() -> None:

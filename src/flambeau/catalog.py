@@ -194,6 +194,11 @@ def networks(of: Task) -> list[str]:
     return sorted({*of.networks, *names(f"models.{of.family}")})
 
 
+def has_network(name: str, of: Task) -> bool:
+    """Whether a task can train a network of this name, listed or of a collection."""
+    return name in networks(of) or _of_collection(f"models.{of.family}", name)
+
+
 def network(name: str, of: Task) -> Builder:
     """The builder of a network of a task.
 
@@ -287,7 +292,7 @@ def _check_model(model: Mapping[str, Any], task: Task) -> Iterable[str]:
         return
     elif name.endswith(".py"):
         yield f"model.name: {name} names a file; say which class in it, as in {name}:Net"
-    elif name not in networks(task) and not _of_collection(f"models.{task.family}", name):
+    elif not has_network(name, task):
         yield f"model.name: {_unknown_model(name, task)}"
     else:
         try:

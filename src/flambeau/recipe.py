@@ -196,6 +196,8 @@ class InitialPart(Part):
     """``default`` leaves them as the network's own code drew them."""
     std: Positive = 0.02
     """For truncated-normal."""
+    model: str | None = None
+    """A run or a saved model whose weights are taken by name; the last layer's only where the classes are the same."""
 
 
 class LossPart(Part):

@@ -114,6 +114,25 @@ class SampleRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Start:
+    """A network with published weights that few examples are better begun from than random ones.
+
+    Attributes:
+        model: Its name and arguments, as in a recipe's table ``model``.
+        below: Data with fewer examples counts as few.
+        file: What its file of weights is called in the cache.
+        megabytes: The file's size.
+        gain: What is to be gained by it, in a sentence.
+    """
+
+    model: Mapping[str, Any]
+    below: int
+    file: str
+    megabytes: int
+    gain: str
+
+
+@dataclass(frozen=True, slots=True)
 class Intake:
     """How the data of a task comes in.
 
@@ -202,6 +221,7 @@ class Task:
         predict: Batch to tensors only, so that it can be exported. Outputs have the batch's rows in front.
         decode: Outputs to what a person reads, one JSON value a row.
         example: A batch of the right shapes and dtypes, for export and inspection.
+        start: What a file or folder with few examples is begun from where nobody names a network, or None.
         networks: Networks of its own beside the family's: builders by name.
         toy: The facts of a small problem, by which a network's arguments are tried and its parameters counted.
         parts: The optional tables of a recipe that it uses (``images``, ``augment``, ``text``, ``audio``).
@@ -211,6 +231,8 @@ class Task:
             read once, and cut into many windows).
         lengths: How long each row of a read split is, ``(n,)`` int64, so that batches are made of rows of like length.
         ready: Puts into a fresh model what it needs of the data and JSON facts cannot hold, such as a graph.
+        condense: A split with what never changes in training computed beforehand, such as the features of a frozen
+            network, so that it is not computed in every epoch; the split itself where there is nothing of the kind.
         keep: Outputs and columns of the batch that an evaluation keeps for calibration and report.
         glance: A cheaper ``predict`` for the validation between epochs.
         trace: One plain pass through the model, for counting layers where ``predict`` is a search.
@@ -242,6 +264,7 @@ class Task:
     decode: Callable[[Batch, Facts], list[Any]]
     example: Callable[[Facts], Batch]
     toy: Facts
+    start: Start | None = None
     networks: Mapping[str, Builder] = field(default_factory=dict)
     parts: tuple[str, ...] = ()
     options: type[BaseModel] | None = None
@@ -249,6 +272,7 @@ class Task:
     arrange: Callable[[Split, Facts], Split] = lambda split, facts: split
     lengths: Callable[[Split], Tensor] | None = None
     ready: Callable[[nn.Module, Dataset], None] = lambda model, dataset: None
+    condense: Callable[[nn.Module, Split], Split] = lambda model, split: split
     keep: tuple[str, ...] = ()
     glance: Callable[[nn.Module, Batch], dict[str, Tensor]] | None = None
     trace: Callable[[nn.Module, Batch], Any] | None = None

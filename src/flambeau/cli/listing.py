@@ -78,7 +78,7 @@ def _print_models(to: Output, rows: list[dict[str, Any]], *, everything: bool) -
             _print_model(to, row)
     for publisher, theirs in published.items():
         arguments = ", ".join(_argument(*item) for item in theirs[0]["arguments"].items())
-        to.text(f"of {publisher}, each with the arguments {arguments}:")
+        to.paragraph(f"of {publisher}, each with the arguments {arguments}:", "", INDENT)
         cells = [[row["name"], _number(row["parameters"]), *_weights(**row["weights"])] for row in theirs]
         to.table(
             [["name", "parameters", "pictures", "weights", "licence of the weights"], *cells], frozenset({1, 2, 3})

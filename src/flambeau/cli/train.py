@@ -58,6 +58,9 @@ def train(
     on_bad: Annotated[
         str | None, typer.Option(help="What to do about rows that cannot be read.", metavar="fail|skip")
     ] = None,
+    init: Annotated[
+        Path | None, typer.Option(help="A run or a saved model to go on from, with other classes.", metavar="RUN|MODEL")
+    ] = None,
     out: Out = None,
     json: Json = False,
     debug: Debug = False,
@@ -83,6 +86,7 @@ def train(
             seed=seed,
             device=device,
             settings=[*(settings or []), *flags],
+            init=init,
             out=out,
             console=to.console,
         )

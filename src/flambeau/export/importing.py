@@ -1,16 +1,13 @@
 """PyTorch's own files brought in: a state dict, or a checkpoint dictionary as the introductions save it.
 
-This is the only place that calls ``torch.load``, and it does so with ``weights_only=True``, which builds tensors and
-plain containers and nothing else.
+The file is read by :func:`flambeau.models.weights.read_weights`, which runs no code.
 """
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from flambeau import catalog
@@ -18,14 +15,13 @@ from flambeau.core import Builder, Facts
 from flambeau.data.opening import PictureRules
 from flambeau.errors import FlambeauError, ModelError, UsageError
 from flambeau.model import Model, describe
+from flambeau.models.weights import read_weights
 from flambeau.recipe import Recipe
 from flambeau.workflow.job import builder_of
 from flambeau.workflow.planning import resolve
 
 GUESSES = ((1, 28), (3, 32), (1, 32), (3, 28), (3, 64), (3, 224), (1, 8), (1, 64), (1, 224))
 """Channels and sides that are tried, the most usual first, when the recipe names none."""
-
-WEIGHT_KEYS = ("model_state_dict", "state_dict", "model")
 
 
 def import_weights(
@@ -70,50 +66,6 @@ def import_weights(
     facts, network, matched = _fitting(path, recipe, names, builder, weights)
     network.load_state_dict(matched)
     return _made(recipe, facts, network, source, path, extra)
-
-
-def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The weights in a ``.pth`` file, and the single values beside them (``epoch``, ``loss``) as text.
-
-    Raises:
-        ModelError: There is no such file, it holds code, or it holds no weights.
-    """
-    if not path.is_file():
-        raise ModelError("There is no such file.", where=path, expected="a .pth file that torch.save wrote")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ModelError(
-            "The file holds Python objects other than tensors; loading it would run code, so it is refused.",
-            where=path,
-            remedy="Where it came from, save the weights alone: torch.save(model.state_dict(), 'model.pth').",
-        ) from error
-    except (RuntimeError, ValueError, EOFError, KeyError, OSError, AttributeError, IndexError) as error:
-        raise ModelError(
-            "This is not a file that torch.save wrote, or it is damaged.",
-            where=path,
-            expected="a .pth file with a state dict",
-            received=str(error).splitlines()[0] if str(error) else type(error).__name__,
-            remedy="Where the network is, write one with torch.save(model.state_dict(), 'model.pth').",
-        ) from error
-    if not isinstance(content, Mapping):
-        raise ModelError(
-            "The file holds no state dict.", where=path, expected="a dictionary of tensors", received=type(content)
-        )
-    inner = next((content[key] for key in WEIGHT_KEYS if isinstance(content.get(key), Mapping)), content)
-    weights = {str(name): value for name, value in inner.items() if isinstance(value, Tensor)}
-    if not weights or len(weights) != len(inner):
-        raise ModelError(
-            "The file holds no state dict.",
-            where=path,
-            expected=f"a dictionary of tensors, by itself or under {' or '.join(map(repr, WEIGHT_KEYS))}",
-            received=f"the keys {', '.join(map(str, list(inner)[:8]))}",
-        )
-    # A network inside nn.DataParallel names every weight with this prefix.
-    if all(name.startswith("module.") for name in weights):
-        weights = {name.removeprefix("module."): value for name, value in weights.items()}
-    extra = {k: str(content[k]) for k in ("epoch", "loss") if isinstance(content.get(k), int | float)}
-    return weights, extra
 
 
 def _fitting(

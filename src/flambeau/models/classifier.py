@@ -55,12 +55,20 @@ class Classifier(nn.Module):
         self.register_buffer("temperature", torch.ones((), dtype=torch.float32))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits ``(N, K)`` of pictures ``(N, C, H, W)``, uint8 or float, on the scale from 0 to 255."""
+        """Logits ``(N, K)`` of pictures ``(N, C, H, W)``, uint8 or float, on the scale from 0 to 255.
+
+        A network of which only the last layer learns (:class:`~flambeau.models.frozen.Frozen`) takes features
+        ``(N, F)`` as well.
+        """
+        logits: Tensor = self.network(images if images.dim() == 2 else self.normalized(images))
+        return logits
+
+    def normalized(self, images: Tensor) -> Tensor:
+        """Pictures as the network gets them, float32 ``(N, C, H, W)``."""
         pixels = images.float().div(255)
         if self.mean is not None and self.std is not None:
             pixels = (pixels - self.mean) / self.std
-        logits: Tensor = self.network(pixels)
-        return logits
+        return pixels
 
 
 def _per_channel(values: Sequence[float] | None) -> Tensor | None:

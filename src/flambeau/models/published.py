@@ -5,7 +5,13 @@ Importing torchvision takes as long as importing Torch, which is too long for su
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from flambeau.core import Facts
 
 NOT_STATED = "not stated"
 """The licence of weights whose publisher names none; that of torchvision itself, BSD-3-Clause, is one of code."""
@@ -27,6 +33,31 @@ class Published(NamedTuple):
     side: int
     megabytes: int
     licence: str = NOT_STATED
+
+
+@runtime_checkable
+class PublishedNetwork(Protocol):
+    """A builder of a network that was published, with weights to begin from. Arguments are those of the recipe."""
+
+    def listed(self) -> dict[str, Any]:
+        """``about``, ``parameters`` (or None) and ``weights``: ``publisher``, ``side``, ``megabytes``, ``licence``."""
+
+    def settle(self, facts: Facts, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments with what is left to the network said, which is what a run's recipe keeps."""
+
+    def inputs(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """What the weights asked for want of pictures: ``size``, ``channels``, ``mean``, ``std``; or nothing."""
+
+    def fetch(self, arguments: Mapping[str, Any]) -> str | None:
+        """Sees to it that the weights asked for are in the cache; says which they are."""
+
+    def begin(self, network: nn.Module, facts: Facts, arguments: Mapping[str, Any]) -> None:
+        """Puts the weights asked for into a network that it built, all but the last layer's."""
+
+
+def published(builder: object) -> PublishedNetwork | None:
+    """The builder, where it is one of a published network."""
+    return builder if isinstance(builder, PublishedNetwork) else None
 
 
 TORCHVISION = {

@@ -7,18 +7,22 @@ published network would shrink 28x28 pixels to one or none, its first parts keep
 
 from __future__ import annotations
 
+import re
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import gcd
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from flambeau.core import Facts
 from flambeau.errors import ModelError, did_you_mean
-from flambeau.models.published import TORCHVISION
+from flambeau.models.frozen import Frozen, head_of, transfer
+from flambeau.models.published import NOT_STATED, TORCHVISION
+from flambeau.models.weights import Weights, fetch, read
 
 STEMS = ("auto", "small", "standard")
 
@@ -27,6 +31,9 @@ PATCH = 4
 
 Make = Callable[[Callable[..., nn.Module], Facts, bool], nn.Module]
 """Calls a builder of torchvision for the data, with a small stem or without; the channels are seen to elsewhere."""
+
+
+Convert = Callable[[nn.Module, dict[str, Tensor]], dict[str, Tensor]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,40 +51,46 @@ class Network:
 
     name: str
 
-    def __call__(self, facts: Facts, *, stem: str = "auto") -> nn.Module:
+    def __call__(
+        self, facts: Facts, *, stem: str = "auto", pretrained: bool | str = False, freeze: bool = False
+    ) -> nn.Module:
         """Builds it with random weights, as torchvision draws them.
 
         Args:
             facts: ``classes``, ``size`` ``[height, width]`` in pixels, ``channels``.
             stem: ``standard`` as published, ``small`` for small pictures; ``auto`` is small where a side of the
-                pictures is below 64 pixels (75 for ``inception_v3``).
+                pictures is below 64 pixels (75 for ``inception_v3``) and no weights are asked for.
+            pretrained: Training begins from torchvision's weights: its default ones, or those of this name there.
+            freeze: Only the last layer learns.
 
         Returns:
             A network from float32 ``(N, C, H, W)`` to logits ``(N, K)``.
 
         Raises:
-            ModelError: There is no such stem, or the network cannot be built for pictures of this size.
+            ModelError: An argument is out of range, or the network cannot be built for pictures of this size.
         """
         import torchvision
 
         family = family_of(self.name)
-        small = self.settle(facts, {"stem": stem})["stem"] == "small"
+        small = self.settle(facts, {"stem": stem, "pretrained": pretrained})["stem"] == "small"
+        if pretrained and small:
+            raise ModelError(
+                "The weights are for the standard stem.",
+                where="model.stem",
+                received="small",
+                remedy="Leave out model.stem or model.pretrained.",
+            )
         network = family.make(torchvision.models.get_model_builder(self.name), facts, small)
         _set_stem(network, facts["channels"], family.keep if small else ())
-        return network
-
-    def settle(self, facts: Facts, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments with what ``auto`` means for the data, which is what a run's recipe keeps."""
-        stem = arguments.get("stem", "auto")
-        if stem not in STEMS:
+        made = Frozen(network) if freeze else network
+        if pretrained and facts["channels"] != 3:
             raise ModelError(
-                f"{self.name} has no such stem; {did_you_mean(str(stem), STEMS)}",
-                where="model.stem",
-                received=repr(stem),
+                "The weights are for colour pictures.",
+                where=self.name,
+                received=f"{facts['channels']} channels",
+                remedy="Leave images.channels at auto, by which grey pictures become colour pictures.",
             )
-        if stem == "auto":
-            stem = "small" if min(facts["size"]) < family_of(self.name).below else "standard"
-        return {**arguments, "stem": stem}
+        return made
 
     def listed(self) -> dict[str, Any]:
         """What it is, for a list of networks."""
@@ -88,6 +101,74 @@ class Network:
             "parameters": found.parameters,
             "weights": {**weights, "licence": found.licence},
         }
+
+    def settle(self, facts: Facts, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments with what ``auto`` means for the data, and the name of the weights."""
+        stem, entry = arguments.get("stem", "auto"), self._entry(arguments)
+        if stem not in STEMS:
+            raise ModelError(
+                f"{self.name} has no such stem; {did_you_mean(str(stem), STEMS)}",
+                where="model.stem",
+                received=repr(stem),
+            )
+        if stem == "auto":
+            small = min(facts["size"]) < family_of(self.name).below and entry is None
+            stem = "small" if small else "standard"
+        return {**arguments, "stem": stem, **({} if entry is None else {"pretrained": entry.name})}
+
+    def inputs(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Size and normalisation of the pictures that the weights asked for are meant for."""
+        entry = self._entry(arguments)
+        if entry is None:
+            return {}
+        meant = entry.transforms()
+        # Where torchvision sets transform_input, it turns its usual normalisation into this one.
+        half = family_of(self.name).make is _NO_AUXILIARY
+        mean, std = ([0.5] * 3, [0.5] * 3) if half else (list(meant.mean), list(meant.std))
+        return {"size": [*meant.crop_size, *meant.crop_size][:2], "channels": 3, "mean": mean, "std": std}
+
+    def fetch(self, arguments: Mapping[str, Any]) -> str | None:
+        """Fetches the weights asked for into the cache, unless they are there; says which they are."""
+        found = self.weights(arguments)
+        if found is None:
+            return None
+        fetch(found)
+        return f"{found.name} of torchvision, {found.path}; licence of the weights: {found.licence}"
+
+    def begin(self, network: nn.Module, facts: Facts, arguments: Mapping[str, Any]) -> None:
+        """Puts the weights asked for into a network that this built, all but the last layer's."""
+        found = self.weights(arguments)
+        if found is None:
+            return
+        inner = network.backbone if isinstance(network, Frozen) else network
+        tensors = family_of(self.name).convert(inner, read(found))
+        transfer(network, tensors, where=found.path, without=[head_of(network)])
+
+    def weights(self, arguments: Mapping[str, Any]) -> Weights | None:
+        """The file of the weights asked for."""
+        entry = self._entry(arguments)
+        if entry is None:
+            return None
+        licence = entry.meta.get("license", NOT_STATED)
+        return Weights(f"{type(entry).__name__}.{entry.name}", entry.url, entry.meta["_file_size"], licence)
+
+    def _entry(self, arguments: Mapping[str, Any]) -> Any:
+        """torchvision's own entry of the weights asked for, or None."""
+        asked = arguments.get("pretrained", False)
+        if asked is False:
+            return None
+        import torchvision
+
+        known = torchvision.models.get_model_weights(self.name)
+        # Some weights are of a part of the network only; they have no classes.
+        names = [entry.name for entry in known if entry.meta["categories"]]
+        if asked is not True and asked not in names:
+            raise ModelError(
+                f"torchvision has no such weights for {self.name}; {did_you_mean(str(asked), names)}",
+                where="model.pretrained",
+                received=repr(asked),
+            )
+        return known.DEFAULT if asked is True else known[asked]
 
 
 def __getattr__(name: str) -> Network:
@@ -117,6 +198,19 @@ def _vgg(made_by: Callable[..., nn.Module], facts: Facts, small: bool) -> nn.Mod
         network.set_submodule("avgpool", nn.AdaptiveAvgPool2d(1))
         network.set_submodule("classifier.0", nn.Linear(512, 4096))
     return network
+
+
+def _densenet_names(network: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The published files are older than the names of today's layers: ``norm.1`` has become ``norm1``."""
+    return {re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d\.)", r"\1\2", name): value for name, value in weights.items()}
+
+
+def _vit_positions(network: Any, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Positions for pictures of another size than the published, between those of the published."""
+    from torchvision.models.vision_transformer import interpolate_embeddings
+
+    found: dict[str, Tensor] = interpolate_embeddings(network.image_size, network.patch_size, OrderedDict(weights))
+    return found
 
 
 def _vit(made_by: Callable[..., nn.Module], facts: Facts, small: bool) -> nn.Module:
@@ -197,12 +291,14 @@ class Family:
             of the first layer a kernel of 3x3 at most, and pooling is left out.
         below: ``stem = "auto"`` is small where a side of the pictures is below so many pixels.
         make: Calls the builder.
+        convert: Published weights under the names, and in the shapes, of a network that was built.
     """
 
     paper: str
     keep: tuple[str, ...] = ()
     below: int = 64
     make: Make = _PLAIN
+    convert: Convert = lambda network, weights: weights
 
 
 # Auxiliary heads are left out: they were to help gradients through networks that had no batch normalisation, which
@@ -215,7 +311,9 @@ _RESNET_STEM = ("conv1", "maxpool")
 FAMILIES = {
     "alexnet": Family("Krizhevsky 2014, arXiv 1404.5997", ("features.0", "features.2")),
     "convnext": Family("Liu et al. 2022, arXiv 2201.03545", ("features.0",)),
-    "densenet": Family("Huang et al. 2017, arXiv 1608.06993", ("features.conv0", "features.pool0")),
+    "densenet": Family(
+        "Huang et al. 2017, arXiv 1608.06993", ("features.conv0", "features.pool0"), convert=_densenet_names
+    ),
     "efficientnet_b": Family("Tan and Le 2019, arXiv 1905.11946", ("features.0", "features.2")),
     "efficientnet_v2": Family("Tan and Le 2021, arXiv 2104.00298", ("features.0", "features.2")),
     "googlenet": Family("Szegedy et al. 2015, arXiv 1409.4842", ("conv1", "maxpool1"), make=_NO_AUXILIARY),
@@ -235,7 +333,7 @@ FAMILIES = {
     "swin_v2": Family("Liu et al. 2022, arXiv 2111.09883", ("features.0",)),
     "swin": Family("Liu et al. 2021, arXiv 2103.14030", ("features.0",)),
     "vgg": Family("Simonyan and Zisserman 2015, arXiv 1409.1556", make=_vgg),
-    "vit": Family("Dosovitskiy et al. 2021, arXiv 2010.11929", make=_vit),
+    "vit": Family("Dosovitskiy et al. 2021, arXiv 2010.11929", make=_vit, convert=_vit_positions),
     "wide_resnet": Family("Zagoruyko and Komodakis 2016, arXiv 1605.07146", _RESNET_STEM),
 }
 """By the beginning of the names; the first that fits. Most halve a picture five times, and a small stem leaves out two

@@ -22,10 +22,22 @@ from flambeau.data.pictures import (
 from flambeau.data.preview import describe
 from flambeau.data.splits import with_test_and_validation
 from flambeau.models.classifier import Classifier, check_fit
+from flambeau.models.frozen import Frozen
 from flambeau.recipe import Recipe
-from flambeau.task import Intake, Outcome, Shown, Task, View
+from flambeau.task import Intake, Outcome, Shown, Start, Task, View
 from flambeau.tasks import image_inputs, labels
 from flambeau.tasks.common import column_checks, tensors
+
+START = Start(
+    {"name": "resnet18", "pretrained": True, "freeze": True},
+    below=5_000,
+    file="resnet18-f37072fd.pth",
+    megabytes=45,
+    gain="Features that were learnt from ImageNet's 1.2 million pictures mostly recognise more than so few can teach.",
+)
+
+FEATURE_BATCH = 32
+"""Pictures that go through a frozen network at a time."""
 
 
 def facts(split: Split, info: Mapping[str, Any], recipe: Recipe) -> Facts:
@@ -47,6 +59,20 @@ def build(recipe: Recipe, facts: Facts, builder: Builder) -> nn.Module:
     network = builder(facts, **recipe.model.arguments())
     check_fit(network, facts)
     return Classifier(network, facts["mean"], facts["std"])
+
+
+@torch.no_grad()
+def condense(model: nn.Module, split: Split) -> Split:
+    """Where only the last layer learns: features float32 ``(N, F)`` in place of the pictures."""
+    if not isinstance(model, Classifier) or not isinstance(model.network, Frozen):
+        return split
+    frozen, device = model.network.eval(), model.temperature.device
+    pictures = split.tensor("image")
+    parts = [
+        frozen.backbone(model.normalized(pictures[start : start + FEATURE_BATCH].to(device))).cpu()
+        for start in range(0, len(pictures), FEATURE_BATCH)
+    ]
+    return split.with_columns(image=torch.cat(parts))
 
 
 def predict(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -166,6 +192,8 @@ TASK = Task(
     parts=("images", "augment"),
     checks=checks,
     keep=labels.KEPT,
+    start=START,
     doubts=image_inputs.doubts,
+    condense=condense,
     calibrate=labels.calibrate,
 )

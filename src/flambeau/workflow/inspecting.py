@@ -115,7 +115,7 @@ def inspect(
 def _owner(name: str, task: str | None) -> str | None:
     """The task whose network has this name: the one that is asked for, else the first."""
     wanted = [task] if task is not None else catalog.task_names()
-    return next((owner for owner in wanted if name in catalog.networks(catalog.task(owner))), None)
+    return next((owner for owner in wanted if catalog.has_network(name, catalog.task(owner))), None)
 
 
 def _folder(text: str, task: str | None, varied: Sequence[str] | None) -> Inspection:

@@ -7,8 +7,9 @@ import random
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -25,10 +26,14 @@ from flambeau.engine.compiling import compile_in_place, require_compiler
 from flambeau.engine.precision import choose as choose_precision
 from flambeau.engine.precision import scaler_for
 from flambeau.errors import UsageError
+from flambeau.model import load_file
+from flambeau.models.frozen import head_of, plain_weights, transfer
 from flambeau.models.initialize import initialize
+from flambeau.models.published import published
 from flambeau.recipe import Recipe
 from flambeau.task import Task
 from flambeau.userfile import in_file
+from flambeau.workflow.starting import started
 from flambeau.workflow.telling import Teller
 
 BATCH_SIZES = ((1_000, 8), (10_000, 32))
@@ -111,19 +116,40 @@ class Job:
         if self.recipe.initial.name != "default":
             initialize(model, self.recipe.initial.name, self.recipe.initial.std)
         self.task.ready(model, self.dataset)
+        known = published(self.builder)
+        if known is not None:
+            network = cast(nn.Module, getattr(model, "network", model))
+            known.begin(network, self.facts, self.recipe.model.arguments())
+        if self.recipe.initial.model is not None:
+            go_on_from(Path(self.recipe.initial.model), model, self.facts)
         return model.to(self.device)
 
     def state_of(self, model: nn.Module) -> State:
         """The state before the first step of a model."""
         phases = self.task.phases(self.recipe, self.facts)
         optimizers = {
-            phase.name: phase.optimizer([(n, p) for n, p in model.named_parameters() if phase.trains(n)])
+            phase.name: phase.optimizer(
+                [(n, p) for n, p in model.named_parameters() if phase.trains(n) and p.requires_grad]
+            )
             for phase in phases
         }
         decay = self.recipe.train.ema
         ema = None if decay is None else {name: value.clone() for name, value in model.state_dict().items()}
         scaler = scaler_for(self.recipe.train.precision, self.device)
         return State(model, phases, optimizers, ema, scaler=scaler)
+
+    def condensed(self, model: nn.Module) -> Job:
+        """The job as the loop needs it: what never changes in training is computed beforehand, and not augmented."""
+        splits = self.dataset.splits
+        wanted = {name: splits[name] for name in ("train", "val") if name in splits}
+        with self.timed("setup"), self.teller.busy("computing features"):
+            made = {name: self.task.condense(model, split) for name, split in wanted.items()}
+        if all(made[name] is split for name, split in wanted.items()):
+            return self
+        rows = sum(map(len, wanted.values()))
+        self.teller.notes([f"features of {rows:,} examples were computed once, so pictures are not augmented"])
+        task = replace(self.task, transform=lambda recipe, facts: None)
+        return replace(self, task=task, dataset=replace(self.dataset, splits={**splits, **made}))
 
     @contextmanager
     def timed(self, purpose: str) -> Iterator[None]:
@@ -135,7 +161,9 @@ class Job:
             self.seconds[purpose] = self.seconds.get(purpose, 0.0) + time.monotonic() - start
 
 
-def assemble(recipe: Recipe, source: Any, network: Any, teller: Teller, *, device: str | None = None) -> Job:
+def assemble(
+    recipe: Recipe, source: Any, network: Any, teller: Teller, *, device: str | None = None, free: bool = False
+) -> Job:
     """Opens and reads the data, and finds the network's builder.
 
     Args:
@@ -144,8 +172,9 @@ def assemble(recipe: Recipe, source: Any, network: Any, teller: Teller, *, devic
         network: A network or class given in Python, or None.
         teller: Says what goes on.
         device: Stronger than the recipe's.
+        free: Nobody has named a network, so that the data may have a say in it.
     """
-    started = time.monotonic()
+    began = time.monotonic()
     chosen = devices.choose(device or recipe.train.device)
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
@@ -159,11 +188,18 @@ def assemble(recipe: Recipe, source: Any, network: Any, teller: Teller, *, devic
             "There is nothing to train on: neither the command nor the recipe names data.",
             remedy=f"flambeau train SOURCE, where SOURCE is {task.intake.forms} or a name from `flambeau datasets`.",
         )
-    facts, dataset = prepare(opened(recipe, where), task, recipe)
-    recipe = with_batch_size(recipe, len(dataset.splits["train"]))
+    raw = opened(recipe, where)
+    if free:
+        recipe, raw = started(recipe, raw, task)
     builder, text = builder_of(network, recipe)
+    known = published(builder)
+    weights = known.fetch(recipe.model.arguments()) if known is not None else None
+    if weights is not None:
+        teller.notes([f"training begins from the weights {weights}"])
+    facts, dataset = prepare(raw, task, recipe)
+    recipe = with_batch_size(recipe, len(dataset.splits["train"]))
     recipe = with_settled_model(recipe, builder, facts)
-    return Job(recipe, task, facts, dataset, chosen, builder, text, {"setup": time.monotonic() - started}, teller)
+    return Job(recipe, task, facts, dataset, chosen, builder, text, {"setup": time.monotonic() - began}, teller)
 
 
 def with_batch_size(recipe: Recipe, examples: int) -> Recipe:
@@ -176,10 +212,10 @@ def with_batch_size(recipe: Recipe, examples: int) -> Recipe:
 
 def with_settled_model(recipe: Recipe, builder: Builder, facts: Facts) -> Recipe:
     """The recipe with what a network chooses by the data, so that the run's copy and the model say what was built."""
-    settle = getattr(builder, "settle", None)
-    if settle is None:
+    known = published(builder)
+    if known is None:
         return recipe
-    model = {"name": recipe.model.name, **settle(facts, recipe.model.arguments())}
+    model = {"name": recipe.model.name, **known.settle(facts, recipe.model.arguments())}
     return recipe.model_copy(update={"model": recipe.model.model_validate(model)})
 
 
@@ -211,6 +247,19 @@ def source_text(made_by: Any) -> str | None:
         return inspect.getsource(module if module and module.__name__ != "__main__" else made_by)
     except (OSError, TypeError):
         return None
+
+
+def go_on_from(path: Path, model: nn.Module, facts: Facts) -> None:
+    """Puts the weights of a saved model into a fresh one, by name.
+
+    The last layer stays fresh unless the classes are the same, and the temperature is fitted anew.
+
+    Raises:
+        ModelError: There is no such model, or its weights do not fit; each that does not is named.
+    """
+    earlier = load_file(path)
+    head = [] if earlier.facts.get("classes") == facts.get("classes") else [head_of(model)]
+    transfer(model, plain_weights(earlier.network), where=path, without=["temperature", *head])
 
 
 def seed_everything(seed: int) -> None:

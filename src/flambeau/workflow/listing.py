@@ -13,6 +13,7 @@ from flambeau.core import Builder, Facts
 from flambeau.data.datasets.locate import Layout, roots, seen
 from flambeau.datasets import DEFAULT
 from flambeau.errors import FlambeauError, UsageError, did_you_mean
+from flambeau.models.published import published
 from flambeau.task import Task
 
 FEW = 12
@@ -84,21 +85,21 @@ def _with(part: str, task: Task) -> list[str]:
 def _model(name: str, tasks: list[str], count: bool) -> dict[str, Any]:
     task = catalog.task(tasks[0])
     builder = catalog.network(name, task)
-    known = catalog.arguments(builder)
+    arguments = catalog.arguments(builder)
     row: dict[str, Any] = {
         "name": name,
         "tasks": tasks,
         "about": _first_paragraph(builder.__doc__),
-        "arguments": {key: None if value is inspect.Parameter.empty else value for key, value in known.items()},
+        "arguments": {key: None if value is inspect.Parameter.empty else value for key, value in arguments.items()},
         "parameters": None,
         "weights": None,
     }
-    listed = getattr(builder, "listed", None)
-    if listed is not None:  # the builders of networks that other packages publish say more of themselves
-        row |= listed()
+    known = published(builder)
+    if known is not None:
+        row |= known.listed()
         side = row["weights"]["side"]
-        published = {"classes": list(range(1000)), "size": [side, side], "channels": 3}
-        return row if row["parameters"] or not count else row | {"parameters": _parameters(builder, published)}
+        facts = {"classes": list(range(1000)), "size": [side, side], "channels": 3}
+        return row if row["parameters"] or not count else row | {"parameters": _parameters(builder, facts)}
     return row | {"parameters": _parameters(builder, task.toy)}
 
 

@@ -9,7 +9,10 @@ from typing import Any
 from flambeau import catalog
 from flambeau.datasets import task_of
 from flambeau.errors import RecipeError
+from flambeau.modelfile import read_header
+from flambeau.models.published import published
 from flambeau.recipe import Recipe, contradictions, parse, put, read_toml, with_settings
+from flambeau.run import MODEL
 from flambeau.task import Task
 from flambeau.userfile import in_file
 
@@ -24,6 +27,7 @@ def resolve(
     epochs: int | None = None,
     seed: int | None = None,
     device: str | None = None,
+    init: str | Path | None = None,
 ) -> Recipe:
     """The recipe of a run.
 
@@ -37,14 +41,19 @@ def resolve(
         epochs: How many.
         seed: The run's.
         device: Where to train.
+        init: A run or a saved model to go on from: it brings its network and the pictures that it takes, where
+            nothing else is named.
 
     Raises:
         RecipeError: With every mistake that can be seen before data is read.
+        ModelError: What ``init`` names is no model.
         UsageError: Nobody knows the recipe's name.
     """
     raw, where = _load(recipe, source, task)
     settings = list(settings)
     named = with_settings({}, settings)
+    if init is not None:
+        raw = _going_on(raw, Path(init))
     # Before the settings, since these may hold arguments of the model that a flag names.
     raw = _renamed(raw, model or _entry(named, "model", "name"))
     if _entry(named, "augment", "preset") is not None:
@@ -67,8 +76,9 @@ def resolve(
         # A number of epochs that is asked for is stronger than the recipe's time.
         raw["train"].pop("minutes", None)
     resolved = parse(_completed(raw), where=where, checks=catalog.CHECKS)
+    resolved, mistakes = with_inputs(resolved)
     of = catalog.task(resolved.task)
-    mistakes = [*contradictions(resolved), *_unmeasurable(resolved, of, timed and counted), *of.checks(resolved)]
+    mistakes += [*contradictions(resolved), *_unmeasurable(resolved, of, timed and counted), *of.checks(resolved)]
     if mistakes:
         raise RecipeError(mistakes, where=where)
     return _spelt_out(resolved)
@@ -85,6 +95,43 @@ def _unmeasurable(recipe: Recipe, task: Task, counted: Any) -> Iterable[str]:
 def _entry(raw: Mapping[str, Any], table: str, key: str) -> Any:
     inner = raw.get(table)
     return inner.get(key) if isinstance(inner, Mapping) else None
+
+
+def _going_on(raw: dict[str, Any], init: Path) -> dict[str, Any]:
+    """The tables with the network of a saved model, and the pictures that it takes."""
+    path = init / MODEL if init.is_dir() else init
+    earlier = read_header(path).description
+    model = dict(earlier.recipe.get("model", {}))
+    model.pop("pretrained", None)  # they have become this model's weights
+    facts, images = earlier.facts, dict(raw.get("images", {}))
+    if "images" in catalog.task(earlier.task).parts:
+        images = {name: facts[name] for name in ("size", "channels", "mean", "std") if facts.get(name)} | images
+    given = {"task": earlier.task, "model": model, "initial": {"model": str(path.absolute())}}
+    return {**raw, **given, **({"images": images} if images else {})}
+
+
+def with_inputs(recipe: Recipe) -> tuple[Recipe, list[str]]:
+    """The recipe with pictures as the weights that training begins from want them, where it says nothing else; and
+    what in it contradicts these weights."""
+    name, arguments, task = recipe.model.name, recipe.model.arguments(), catalog.task(recipe.task)
+    if not catalog.has_network(name, task):  # a class of the user's own
+        return recipe, []
+    known = published(catalog.network(name, task))
+    if known is None:
+        return recipe, []
+    wanted, images = known.inputs(arguments), recipe.images
+    if not wanted:
+        random = bool(arguments.get("freeze")) and recipe.initial.model is None
+        return recipe, ["model.freeze: the weights are random; set model.pretrained = true as well"] if random else []
+    if "images" not in task.parts or images.channels == 1:
+        return recipe, ["model.pretrained: the weights are for colour pictures; grey ones are turned into these"]
+    chosen: dict[str, Any] = {}
+    if images.size == "auto":
+        chosen["size"] = tuple(wanted["size"])
+    if images.mean is None and images.normalize == "statistics":
+        chosen |= {"mean": wanted["mean"], "std": wanted["std"]}
+    chosen["channels"] = wanted["channels"]
+    return recipe.model_copy(update={"images": images.model_copy(update=chosen)}), []
 
 
 def _completed(raw: dict[str, Any]) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from flambeau.workflow.measuring import with_epochs, with_rate
 from flambeau.workflow.planning import resolve
 from flambeau.workflow.segments import Segment, appended, first, schedule_of
 from flambeau.workflow.signals import Listening
+from flambeau.workflow.starting import is_free
 from flambeau.workflow.telling import Teller
 from flambeau.workflow.troubles import computing
 
@@ -52,6 +53,7 @@ def train(
     seed: int | None = None,
     device: str | None = None,
     settings: Iterable[str] = (),
+    init: str | Path | None = None,
     out: str | Path | None = None,
     observers: Iterable[Observer] = (),
     console: Console | None = None,
@@ -71,6 +73,7 @@ def train(
         seed: Of initialisation, order, augmentation and dropout. The global generators are seeded with it.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         settings: ``key=value`` texts, stronger than the recipe, weaker than the arguments above.
+        init: A run or a saved model whose network, and weights by name, are gone on from; see ``initial.model``.
         out: The run folder; default ``runs/<data>-<model>-<time>``.
         observers: Functions ``(record, state) -> None`` that watch.
         console: Where to print; a console on standard output by default.
@@ -96,14 +99,17 @@ def train(
     named = os.fspath(source) if isinstance(source, str | os.PathLike) else None
     asked = model if isinstance(model, str) else None if model is None else f"python:{_class_name(model)}"
     resolved = resolve(
-        named, recipe, settings=settings, model=asked, task=task, epochs=epochs, seed=seed, device=device
+        named, recipe, settings=settings, model=asked, task=task, epochs=epochs, seed=seed, device=device, init=init
     )
     resolved = _with_absolute_source(resolved)
     if out is not None:
         require_empty(Path(out))
     teller = Teller(_console(console, quiet), resolved)
+    free = is_free(named, recipe, model, init, settings)
     with computing(resolved):
-        job = assemble(resolved, None if named else source, None if isinstance(model, str) else model, teller)
+        job = assemble(
+            resolved, None if named else source, None if isinstance(model, str) else model, teller, free=free
+        )
         job = with_epochs(with_rate(job, rules_of(job.recipe)), rules_of(job.recipe), started)
         return _begin(job, Path(out) if out is not None else default_folder(job), model, list(observers), started)
 
@@ -202,7 +208,7 @@ def _carry_out(
         job.teller.say(f"resuming after step {state.step:,} (epoch {state.epoch + 1})")
         history = [*run.info.get("history", []), {"started": _now(), "from_step": state.step, "warnings": warnings}]
         run.save_info(history=history, resumed_from=resumed_from)
-    plan = plan_of(job, segments)
+    plan = plan_of(job.condensed(state.model), segments)
     journal = files.Journal(run.path / METRICS, length=notes["metrics_length"])
     if journal.missing:
         job.teller.notes([f"{METRICS} lacks {journal.missing:,} bytes that it had; those lines are gone"])
