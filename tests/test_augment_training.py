@@ -156,9 +156,3 @@ def test_augmented_pictures_can_be_looked_at(call: Command) -> None:
     assert Path(done.json["samples"]).read_bytes().startswith(b"\x89PNG")
     refused = call("inspect", "mlp", "--augmented")
     assert refused.code == 2 and "Only data can be shown augmented" in refused.err
-
-
-def test_the_command_takes_a_preset(call: Command) -> None:
-    line = ("train", "digits", "--model", "mlp", "--epochs", "1", "--augment", "light", "--out", "run", "--quiet")
-    assert call(*line, "--set", "augment.mirror=true").code == 0
-    assert flambeau.Run("run").recipe.augment == Augment(preset="light", mirror=True)

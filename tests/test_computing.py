@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -19,7 +18,7 @@ import flambeau
 from flambeau.core import Record, State
 from flambeau.engine.compiling import is_compiled
 from flambeau.errors import TrainingError
-from flambeau.recipe import parse
+from flambeau.recipe import Augment, parse
 from flambeau.run import Run
 from flambeau.workflow.troubles import computing
 
@@ -71,10 +70,8 @@ def test_deterministic_mode_is_on_while_it_trains_and_off_again(tmp_path: Path) 
     def watch(record: Record, state: State) -> None:
         seen.append(torch.are_deterministic_algorithms_enabled())
 
-    one = small(tmp_path / "a", "train.deterministic=true", observers=[watch])
+    small(tmp_path / "run", "train.deterministic=true", observers=[watch])
     assert all(seen) and not torch.are_deterministic_algorithms_enabled()
-    other = small(tmp_path / "b")
-    assert one.scores == other.scores, "a processor computes so anyway"
 
 
 class Doubling(nn.Module):
@@ -91,17 +88,21 @@ class Doubling(nn.Module):
 
 
 def test_a_network_that_does_not_go_with_16_bits_is_explained(tmp_path: Path) -> None:
-    small(tmp_path / "whole", model=Doubling)
     with pytest.raises(TrainingError, match="does not train in bfloat16") as caught:
         small(tmp_path / "half", "train.precision=bfloat16", model=Doubling)
     assert caught.value.where == "train.precision"
 
 
-def test_threads_have_a_flag_and_are_recorded(process: Command, tmp_path: Path) -> None:
-    line = ("train", "digits", "--model", "mlp", "--epochs", "1", "--threads", "2", *TINY_SET, "--out", "run")
-    assert process(*line).code == 0
-    assert json.loads((tmp_path / "run" / "run.json").read_bytes())["threads"] == 2
-    assert "threads = 2" in (tmp_path / "run" / "recipe.toml").read_text()
+def test_flags_for_threads_and_augmentation_reach_the_run(call: Command) -> None:
+    before = torch.get_num_threads()
+    line = ("train", "digits", "--model", "mlp", "--epochs", "1", "--threads", "1", "--augment", "light")
+    try:
+        assert call(*line, *TINY_SET, "--set", "augment.mirror=true", "--out", "run", "--quiet").code == 0
+    finally:
+        torch.set_num_threads(before)
+    run = Run("run")
+    assert run.info["threads"] == 1 == run.recipe.train.threads
+    assert run.recipe.augment == Augment(preset="light", mirror=True)
 
 
 @pytest.mark.slow

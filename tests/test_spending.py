@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import TINY
 from engine_toys import PLAIN, accuracy, batch, classification, network, state_of
 
-import flambeau
 from flambeau.core import Batch, Record, State, Stream
 from flambeau.engine.loop import Plan, train
 from flambeau.report import run as sections
+from flambeau.run import Run
 from flambeau.workflow.spending import Clock, bottlenecks
 
 PAUSE = 0.02
@@ -57,8 +56,7 @@ def test_the_report_says_it_above_the_bars() -> None:
     assert section is not None and section.html.index("Preparing batches took 40 %.") < section.html.index("bars")
 
 
-def test_a_run_counts_apart_what_it_did(tmp_path: Path) -> None:
-    run = flambeau.train("digits", model="mlp", epochs=2, settings=TINY, device="cpu", out=tmp_path / "run", quiet=True)
-    seconds = run.info["seconds"]
+def test_a_run_counts_apart_what_it_did(trained: Path) -> None:
+    seconds = Run(trained).info["seconds"]
     assert {"setup", "train", "data", "log", "checkpoint", "validate", "test", "report", "total"} <= seconds.keys()
     assert sum(value for name, value in seconds.items() if name != "total") <= seconds["total"] + 0.1
