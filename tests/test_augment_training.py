@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import flambeau
-from flambeau.core import Record, State
+from flambeau.core import Draw, Record, State
 from flambeau.engine.update import micro_batches
 from flambeau.errors import RecipeError
 from flambeau.recipe import Augment, parse
-from flambeau.tasks import labels
+from flambeau.tasks import labels, sound_classification
 from flambeau.workflow.planning import resolve
 
 
@@ -158,7 +158,16 @@ def test_augmented_pictures_can_be_looked_at(call: Command) -> None:
     assert refused.code == 2 and "Only data can be shown augmented" in refused.err
 
 
-def test_the_command_takes_a_preset(call: Command) -> None:
-    line = ("train", "digits", "--model", "mlp", "--epochs", "1", "--augment", "light", "--out", "run", "--quiet")
-    assert call(*line, "--set", "augment.mirror=true").code == 0
-    assert flambeau.Run("run").recipe.augment == Augment(preset="light", mirror=True)
+def test_recordings_are_mixed_as_pictures_are() -> None:
+    facts = {"length": 100, "size": [8, 8], "classes": ["a", "b", "c"]}
+    off = {"shift": 0, "gain": 0, "mask_mels": 0, "mask_frames": 0}
+    recipe = parse({"task": "sound-classification", "options": {**off, "mixup": 0.4}})
+    vary = sound_classification.transform(recipe, facts)
+    assert vary is not None
+    sound = torch.randint(-9000, 9000, (6, 100), generator=torch.Generator().manual_seed(0)).to(torch.int16)
+    mixed = vary({"sound": sound, "label": torch.tensor([0, 1, 2, 0, 1, 2])}, Draw(0, 0, torch.arange(6)))
+    plain = sound.float() / 32768
+    share = mixed["target"].gather(1, torch.tensor([[0], [1], [2], [0], [1], [2]]))
+    assert torch.allclose(mixed["target"].sum(1), torch.ones(6))
+    for row in (0, 2, 3, 5):  # the two in the middle of a class with itself say nothing about their share
+        torch.testing.assert_close(mixed["sound"][row], share[row] * plain[row] + (1 - share[row]) * plain[5 - row])

@@ -82,7 +82,7 @@ CASES = {
             "4 mistakes",
             "train.epochs: expected at least 1, received 0",
             "train.batch_sise: there is no such setting. Did you mean batch_size",
-            "optimizer.lr: expected more than 0, received -1",
+            "optimizer.lr: expected 'auto' or more than 0, received -1",
             "model.name: there is no model called 'compct'. Did you mean compact?",
         ],
     ),

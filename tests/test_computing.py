@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -19,7 +18,9 @@ import flambeau
 from flambeau.core import Record, State
 from flambeau.engine.compiling import is_compiled
 from flambeau.errors import TrainingError
+from flambeau.recipe import Augment, parse
 from flambeau.run import Run
+from flambeau.workflow.troubles import computing
 
 TINY_SET = [option for setting in TINY for option in ("--set", setting)]
 
@@ -69,17 +70,39 @@ def test_deterministic_mode_is_on_while_it_trains_and_off_again(tmp_path: Path) 
     def watch(record: Record, state: State) -> None:
         seen.append(torch.are_deterministic_algorithms_enabled())
 
-    one = small(tmp_path / "a", "train.deterministic=true", observers=[watch])
+    small(tmp_path / "run", "train.deterministic=true", observers=[watch])
     assert all(seen) and not torch.are_deterministic_algorithms_enabled()
-    other = small(tmp_path / "b")
-    assert one.scores == other.scores, "a processor computes so anyway"
 
 
-def test_threads_have_a_flag_and_are_recorded(process: Command, tmp_path: Path) -> None:
-    line = ("train", "digits", "--model", "mlp", "--epochs", "1", "--threads", "2", *TINY_SET, "--out", "run")
-    assert process(*line).code == 0
-    assert json.loads((tmp_path / "run" / "run.json").read_bytes())["threads"] == 2
-    assert "threads = 2" in (tmp_path / "run" / "recipe.toml").read_text()
+class Doubling(nn.Module):
+    """Asks for a product of two types, which only 16 bits make of it."""
+
+    def __init__(self, num_classes: int = 10) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(64, 8), nn.Linear(8, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        made: Tensor = torch.addmm(torch.zeros(8), images.flatten(1), self.first.weight.T)
+        output: Tensor = self.last(made)
+        return output + torch.dot(made[0], torch.ones(8, dtype=torch.float32)) * 0
+
+
+def test_a_network_that_does_not_go_with_16_bits_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="does not train in bfloat16") as caught:
+        small(tmp_path / "half", "train.precision=bfloat16", model=Doubling)
+    assert caught.value.where == "train.precision"
+
+
+def test_flags_for_threads_and_augmentation_reach_the_run(call: Command) -> None:
+    before = torch.get_num_threads()
+    line = ("train", "digits", "--model", "mlp", "--epochs", "1", "--threads", "1", "--augment", "light")
+    try:
+        assert call(*line, *TINY_SET, "--set", "augment.mirror=true", "--out", "run", "--quiet").code == 0
+    finally:
+        torch.set_num_threads(before)
+    run = Run("run")
+    assert run.info["threads"] == 1 == run.recipe.train.threads
+    assert run.recipe.augment == Augment(preset="light", mirror=True)
 
 
 @pytest.mark.slow
@@ -91,6 +114,21 @@ def test_a_machine_without_a_compiler_is_told_before_data_is_read(tmp_path: Path
     assert done.returncode == 2, done.stderr
     assert "train.compile: PyTorch cannot compile on this machine." in done.stderr and "C++ compiler" in done.stderr
     assert "Traceback" not in done.stderr and not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_network_that_cannot_be_compiled_is_explained() -> None:
+    def broken(graph: Any, inputs: Any) -> Any:
+        raise AssertionError("expected size 402==402")
+
+    network = nn.Linear(2, 2)
+    network.compile(backend=broken)
+    recipe = parse({"train": {"compile": True}})
+    with pytest.raises(TrainingError, match="cannot be trained compiled") as caught, computing(recipe):
+        network(torch.zeros(1, 2))
+    assert caught.value.where == "train.compile" and caught.value.remedy == "Set train.compile = false."
+    with pytest.raises(ZeroDivisionError), computing(recipe):
+        raise ZeroDivisionError
 
 
 @pytest.mark.slow

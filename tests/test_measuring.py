@@ -89,6 +89,7 @@ def test_the_number_found_is_the_recipes_before_the_first_step(tmp_path: Path) -
     assert "Search for a learning rate" not in by_hand.report.read_text()
 
 
+@pytest.mark.slow
 def test_a_network_of_the_users_own_is_left_as_it_was(tmp_path: Path) -> None:
     torch.manual_seed(3)
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))

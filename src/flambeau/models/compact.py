@@ -8,13 +8,23 @@ from torch import Tensor, nn
 
 from flambeau.core import Facts
 from flambeau.errors import ModelError
+from flambeau.models.layers import CENTRING, map_norm
+from flambeau.models.layers import activation as activation_named
 
 SMALLEST_SIDE = 4
 LAST_SIDE = 8
 
 
-def compact(facts: Facts, *, width: int = 24, depth: int = 2, dropout: float = 0.0) -> nn.Module:
-    """Stages of 3x3 convolutions with batch normalisation, halving the picture and doubling the channels in between.
+def compact(
+    facts: Facts,
+    *,
+    width: int = 24,
+    depth: int = 2,
+    dropout: float = 0.0,
+    activation: str = "relu",
+    norm: str = "batch",
+) -> nn.Module:
+    """Stages of normalised 3x3 convolutions, halving the picture and doubling the channels in between.
 
     A stem at full resolution is followed by stages at half the side, a quarter and so on, until the side is at most 8.
     Within a stage the first convolution widens; the others are residual (He et al. 2016). The head sees each channel's
@@ -25,6 +35,8 @@ def compact(facts: Facts, *, width: int = 24, depth: int = 2, dropout: float = 0
         width: Channels of the stem; a stage has twice the channels of the one before.
         depth: Convolutions in each stage.
         dropout: The probability with which a feature is dropped before the last layer.
+        activation: A name of :data:`flambeau.models.layers.ACTIVATIONS`, such as ``relu`` or ``gelu``.
+        norm: What normalises the maps: ``batch``, ``group``, ``instance``, ``layer``, ``local-response`` or ``none``.
 
     Returns:
         A network from float32 ``(N, C, H, W)`` to logits ``(N, K)``.
@@ -40,13 +52,14 @@ def compact(facts: Facts, *, width: int = 24, depth: int = 2, dropout: float = 0
     """
     height, breadth = facts["size"]
     _check(width, depth, dropout, min(height, breadth))
-    layers: OrderedDict[str, nn.Module] = OrderedDict(stem=ConvNorm(facts["channels"], width))
+    style = (activation, norm)
+    layers: OrderedDict[str, nn.Module] = OrderedDict(stem=ConvNorm(facts["channels"], width, *style))
     side, channels, stage = max(height, breadth), width, 0
     while stage == 0 or (side > LAST_SIDE and min(height, breadth) >> (stage + 1)):
         stage += 1
         side = side // 2
         layers[f"pool{stage}"] = nn.MaxPool2d(2)
-        layers[f"stage{stage}"] = Stage(channels, 2 * channels, depth)
+        layers[f"stage{stage}"] = Stage(channels, 2 * channels, depth, *style)
         channels = 2 * channels
     layers["largest"] = GlobalMaxPool()
     layers["dropout"] = nn.Dropout(dropout)
@@ -55,13 +68,13 @@ def compact(facts: Facts, *, width: int = 24, depth: int = 2, dropout: float = 0
 
 
 class ConvNorm(nn.Module):
-    """A 3x3 convolution that keeps the size, batch normalisation, ReLU: ``(N, C, H, W)`` to ``(N, D, H, W)``."""
+    """A 3x3 convolution that keeps the size, normalisation, activation: ``(N, C, H, W)`` to ``(N, D, H, W)``."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, activation: str, norm: str) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(out_channels)
-        self.activation = nn.ReLU()
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=norm not in CENTRING)
+        self.norm = map_norm(norm, out_channels)
+        self.activation = activation_named(activation)
 
     def forward(self, images: Tensor) -> Tensor:
         out: Tensor = self.activation(self.norm(self.conv(images)))
@@ -71,10 +84,12 @@ class ConvNorm(nn.Module):
 class Stage(nn.Module):
     """One widening convolution, then residual ones at the same width."""
 
-    def __init__(self, in_channels: int, out_channels: int, depth: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, depth: int, activation: str, norm: str) -> None:
         super().__init__()
-        self.widen = ConvNorm(in_channels, out_channels)
-        self.residual = nn.ModuleList([ConvNorm(out_channels, out_channels) for _ in range(depth - 1)])
+        self.widen = ConvNorm(in_channels, out_channels, activation, norm)
+        self.residual = nn.ModuleList(
+            [ConvNorm(out_channels, out_channels, activation, norm) for _ in range(depth - 1)]
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         out: Tensor = self.widen(images)

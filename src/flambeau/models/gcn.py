@@ -121,7 +121,9 @@ class NodeClassifier(nn.Module):
     def forward(self, node: Tensor) -> Tensor:
         features = _sparse(self.feature_places, self.feature_values, (self.nodes, self.features))
         links = _sparse(self.link_places, self.link_values, (self.nodes, self.nodes))
-        logits: Tensor = self.network(features, links)
+        # Sparse products have no form in 16 bits, so a graph is always worked on in 32.
+        with torch.autocast(node.device.type, enabled=False):
+            logits: Tensor = self.network(features, links)
         if logits.shape != (self.nodes, self.classes):
             raise ModelError(
                 "The network does not give logits for the nodes of the graph.",

@@ -9,19 +9,9 @@ from torch import nn
 
 from flambeau.core import Facts
 from flambeau.errors import ModelError, did_you_mean
+from flambeau.models.layers import activation as named
 
 NORMS: dict[str, type[nn.Module] | None] = {"none": None, "batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
-
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "elu": nn.ELU,
-    "gelu": nn.GELU,
-    "leaky-relu": nn.LeakyReLU,
-    "relu": nn.ReLU,
-    "selu": nn.SELU,
-    "sigmoid": nn.Sigmoid,
-    "silu": nn.SiLU,
-    "tanh": nn.Tanh,
-}
 
 
 def mlp(
@@ -42,8 +32,8 @@ def mlp(
     Args:
         facts: ``classes``, ``size`` ``[height, width]`` in pixels, ``channels``.
         widths: Features of each hidden layer; an empty list gives a linear classifier.
-        activation: One of ``elu``, ``gelu``, ``leaky-relu``, ``relu``, ``selu``, ``sigmoid``, ``silu``,
-            ``tanh``. Self-normalising networks (Klambauer et al., arXiv 1706.02515) are ``selu`` with a recipe whose
+        activation: A name of :data:`flambeau.models.layers.ACTIVATIONS`, such as ``relu`` or ``gelu``.
+            Self-normalising networks (Klambauer et al., arXiv 1706.02515) are ``selu`` with a recipe whose
             ``initial.name`` is ``lecun-normal``.
         norm: What stands between a layer and its activation: ``none``, ``batch`` or ``layer`` normalisation.
         dropout: The probability with which a hidden feature is dropped; 0 adds no layer. With ``selu`` it is alpha
@@ -69,7 +59,7 @@ def mlp(
     layers: list[nn.Module] = [nn.Flatten()]
     for width in widths:
         between = NORMS[norm]
-        layers += [nn.Linear(features, width), *([between(width)] if between else []), ACTIVATIONS[activation]()]
+        layers += [nn.Linear(features, width), *([between(width)] if between else []), named(activation)]
         if dropout:
             layers.append(nn.AlphaDropout(dropout) if activation == "selu" else nn.Dropout(dropout))
         features = width
@@ -90,12 +80,7 @@ def _check(widths: object, activation: str, norm: str, dropout: float) -> None:
             expected="a list of whole numbers from 1 on",
             received=repr(widths),
         )
-    if activation not in ACTIVATIONS:
-        raise ModelError(
-            f"The activation {activation!r} is not known.",
-            where="model.activation",
-            remedy=did_you_mean(activation, ACTIVATIONS),
-        )
+    named(activation)
     if norm not in NORMS:
         raise ModelError(
             f"The normalisation {norm!r} is not known.", where="model.norm", remedy=did_you_mean(norm, NORMS)

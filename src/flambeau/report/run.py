@@ -195,18 +195,20 @@ def recipe(toml: str) -> Section | None:
     return Section("Recipe", f"<pre>{escape(toml.strip())}</pre>", lead)
 
 
-def seconds(spent: Mapping[str, float | None]) -> Section | None:
+def seconds(spent: Mapping[str, float | None], remarks: Sequence[str] = ()) -> Section | None:
     """Where the time went, as bars; ``total`` is named in the text; None when nothing was measured.
 
     Args:
         spent: Seconds by what they were spent on.
+        remarks: Sentences about what took more than it should.
     """
     known = {name: float(value) for name, value in spent.items() if value is not None and math.isfinite(value)}
     total = known.pop("total", None)
     if not known and total is None:
         return None
     lead = f"{duration(total)} in all." if total is not None else ""
-    return Section("Time", bars(known, {name: duration(value) for name, value in known.items()}) if known else "", lead)
+    drawn = bars(known, {name: duration(value) for name, value in known.items()}) if known else ""
+    return Section("Time", callout(remarks) + drawn, lead)
 
 
 def machine(versions: Mapping[str, Any], computer: Mapping[str, Any] | None = None) -> Section | None:

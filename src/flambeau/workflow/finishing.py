@@ -18,6 +18,7 @@ from flambeau.userfile import in_file
 from flambeau.workflow import snapshots
 from flambeau.workflow.job import Job, data_record
 from flambeau.workflow.reporting import render_report, warnings
+from flambeau.workflow.spending import bottlenecks
 
 
 def finish(run: Run, job: Job, state: State, clock_offset: float) -> Run:
@@ -119,7 +120,7 @@ def _tell(run: Run, job: Job, outcome: Outcome) -> None:
         else:
             files.write(run.path / item.name, item.png)
             job.teller.show(item)
-    job.teller.notes(warnings(run, job.metrics()))
+    job.teller.notes([*warnings(run, job.metrics()), *bottlenecks(job.seconds)])
     folder = shlex.quote(str(run.path))
     trust = " --trust-code" if in_file(job.recipe.task) else ""
     kept = run.info["selected"]

@@ -21,7 +21,7 @@ import torch
 
 from flambeau.core import State
 from flambeau.engine.compiling import compile_in_place
-from flambeau.engine.evaluate import Predict, evaluating
+from flambeau.engine.evaluate import Predict, evaluating, evaluation_mode
 from flambeau.engine.search import search
 from flambeau.engine.update import Rules, update
 from flambeau.errors import UsageError
@@ -50,7 +50,7 @@ class Pace:
 
     Attributes:
         start: What the first steps take beyond what steps take later, such as compiling.
-        epoch: An epoch with its validation.
+        epoch: An epoch with its validation, and with the picture of the progress that a task may make.
         end: Validation and test after the last epoch.
     """
 
@@ -147,7 +147,18 @@ def measured(job: Job, state: State, rules: Rules) -> Pace:
     whole = glance if job.task.glance is None or not glance else _scoring(job, state, "val", job.task.predict)
     test = _scoring(job, state, "test", job.task.predict)
     # After training, validation is scored anew, and again with what was calibrated on it.
-    return Pace(max(0.0, marks[warm] - marks[0] - warm * step), stream.length * step + glance, 2 * whole + test)
+    epoch = stream.length * step + glance + _snapshot(job, state)
+    return Pace(max(0.0, marks[warm] - marks[0] - warm * step), epoch, 2 * whole + test)
+
+
+def _snapshot(job: Job, state: State) -> float:
+    """Seconds for the picture of the progress that a task may make after each epoch."""
+    if job.task.snapshot is None:
+        return 0.0
+    start = time.monotonic()
+    with evaluation_mode(state.model):
+        job.task.snapshot(state.model, job.facts)
+    return time.monotonic() - start
 
 
 def _scoring(job: Job, state: State, split: str, predict: Predict) -> float:

@@ -10,6 +10,7 @@ from flambeau.report import run as sections
 from flambeau.report.elements import number
 from flambeau.report.page import Card, render
 from flambeau.task import Outcome
+from flambeau.workflow.spending import bottlenecks
 
 if TYPE_CHECKING:
     from flambeau.run import Run
@@ -28,7 +29,7 @@ def render_report(run: Run, job: Job, outcome: Outcome) -> str:
     generic_after = [
         sections.data(_data_facts(run, outcome, job.task.view.private)),
         sections.recipe(run.recipe.to_toml()),
-        sections.seconds(job.seconds),
+        sections.seconds(job.seconds, bottlenecks(job.seconds)),
         sections.history(_history(info)),
         sections.machine(info["versions"], info["machine"]),
     ]

@@ -35,6 +35,7 @@ from flambeau.workflow.measuring import with_epochs, with_rate
 from flambeau.workflow.planning import resolve
 from flambeau.workflow.segments import Segment, appended, first, schedule_of
 from flambeau.workflow.signals import Listening
+from flambeau.workflow.spending import Clock, Groups
 from flambeau.workflow.starting import is_free
 from flambeau.workflow.telling import Teller
 from flambeau.workflow.troubles import computing
@@ -268,20 +269,20 @@ def _loop(
         events = stack.enter_context(
             tensorboard_writer(run.path / "tb", job.recipe.log.tensorboard, purge_step=state.step)
         )
-        optional = [events, snapshots.taker(run, job, events)]
+        pictures = snapshots.taker(run, job, events)
         told = troubles.halvings_told(run, job.teller)
-        everybody: list[Observer] = [*observers, *watching, *filter(None, optional), told, writer]
+        groups: Groups = {
+            "log": [*observers, *watching, *([events] if events else []), told],
+            **({"snapshot": [pictures]} if pictures else {}),
+            "checkpoint": [writer],
+        }
         listening = stack.enter_context(Listening())
-        before = time.monotonic()
-        steps = stack.enter_context(closing(train_loop(state, plan)))
+        clock = Clock(job.seconds)
+        steps = stack.enter_context(closing(train_loop(state, clock.timing(plan))))
         for record in steps:
-            now = time.monotonic()
-            purpose = "validate" if record.kind in ("validate", "epoch") else "train"
-            job.seconds[purpose] = job.seconds.get(purpose, 0.0) + now - before
-            job.seconds["total"] = now + clock_offset
-            before = now
-            for observe in everybody:
-                observe(record, state)
+            clock.lap("validate" if record.kind in ("validate", "epoch") else "train")
+            job.seconds["total"] = time.monotonic() + clock_offset
+            clock.show(groups, record, state)
             if listening.caught is not None:
                 steps.close()  # in the middle of a validation the model may hold averaged weights
                 writer.save(state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,7 +10,7 @@ import torch
 
 from flambeau.core import Observer, Record, State
 from flambeau.engine import device as devices
-from flambeau.errors import ModelError, TrainingError
+from flambeau.errors import FlambeauError, ModelError, TrainingError
 from flambeau.recipe import Recipe
 from flambeau.run import Run
 from flambeau.workflow.telling import Teller
@@ -31,29 +32,49 @@ def computing(recipe: Recipe) -> Iterator[None]:
                 f"Memory is too small: {_first_line(error)}",
                 remedy="Lower train.eval_batch_size where it happened in validation or test, else train.batch_size.",
             ) from error
-        except (RuntimeError, ModelError) as error:
-            # A trial of the network before training says what stopped it by a ModelError of its own.
-            cause = error.__cause__ if isinstance(error, ModelError) else error
-            explained = _explained(recipe, cause) if isinstance(cause, RuntimeError) else None
-            if explained is None:
-                raise
-            raise explained from error
+        except ModelError as error:
+            # A trial of the network before training says by an error of its own what stopped it.
+            _explain(recipe, error.__cause__)
+            raise
+        except FlambeauError:
+            raise
+        except Exception as error:
+            _explain(recipe, error)
+            raise
 
 
-def _explained(recipe: Recipe, error: RuntimeError) -> TrainingError | None:
+def _explain(recipe: Recipe, error: BaseException | None) -> None:
+    explained = None if error is None else _explained(recipe, error)
+    if explained is not None:
+        raise explained from error
+
+
+def _explained(recipe: Recipe, error: BaseException) -> TrainingError | None:
+    """What a setting of the recipe has to do with an error of PyTorch's, or None when it has nothing to do with it."""
     if recipe.train.deterministic and "deterministic" in str(error):
         return TrainingError(
             f"An operation of this network has no deterministic form: {_first_line(error)}",
             where="train.deterministic",
             remedy="Replace it in the network, or set train.deterministic = false.",
         )
-    if recipe.train.compile and type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+    if recipe.train.precision != "float32" and any(word in str(error) for word in ("dtype", "scalar type")):
         return TrainingError(
-            f"The network cannot be compiled: {_first_line(error)}",
+            f"The network does not train in {recipe.train.precision}: {_first_line(error)}",
+            where="train.precision",
+            remedy="Set train.precision = 'float32', or cast in forward() what is combined.",
+        )
+    if recipe.train.compile and _came_through_compiled_code(error):
+        return TrainingError(
+            f"The network cannot be trained compiled ({type(error).__name__}: {_first_line(error)}).",
             where="train.compile",
             remedy="Set train.compile = false.",
         )
     return None
+
+
+def _came_through_compiled_code(error: BaseException) -> bool:
+    files = (frame.filename for frame in traceback.extract_tb(error.__traceback__))
+    return any(part in file for file in files for part in ("_dynamo", "_inductor", "_functorch", "torchinductor"))
 
 
 def _first_line(error: BaseException) -> str:
