@@ -47,6 +47,8 @@ class Data(Part):
     split_seed: Seed = 0
     shuffle: bool = True
     on_bad: Literal["fail", "skip"] = "fail"
+    memory: Literal["auto"] | Count = "auto"
+    """Megabytes that the rows may take; more are read from a file that is mapped into memory."""
     follow_links: bool = False
     columns: dict[str, str] = {}
     """For tables: which column holds what, as in text = "review", label = "sentiment"."""
