@@ -120,16 +120,27 @@ def read_listing(
         DataError: It is not clear which column holds what, the labels are no classes, or a split has other labels than
             the training split. Rows that cannot be used are in :attr:`Listing.bad`.
     """
+    ends = tuple(endings)
+    # A first row that names a file is no heading.
+    read = {
+        split: read_table(path, header=not any(cell.lower().endswith(ends) for cell in first_row(path)))
+        for split, path in tables.items()
+    }
+    return listed(read, data, role=role, usual=usual, endings=ends)
+
+
+def listed(
+    tables: Mapping[str, Table], data: Data, *, role: str, usual: Sequence[str], endings: Iterable[str]
+) -> Listing:
+    """As :func:`read_listing`, from tables that have been read."""
     found, ends = Listing(), tuple(endings)
-    for split, path in tables.items():
-        # A first row that names a file is no heading.
-        table = read_table(path, header=not any(cell.lower().endswith(ends) for cell in first_row(path)))
+    for split, table in tables.items():
         columns = _columns(table, data, role, usual, ends, alone=len(tables) == 1)
         if table.header:
             told = ", ".join(f"{name} from {column!r}" for name, column in columns.items())
-            found.notes.append(f"Read from {path.name}: {told}.")
+            found.notes.append(f"Read from {table.path.name}: {told}.")
         _add(found, filled(table, columns, "skip", optional=("group",)), role, split, data.follow_links)
-    _check_labels(found, next(iter(tables.values())))
+    _check_labels(found, next(iter(tables.values())).path)
     return found
 
 
