@@ -53,6 +53,8 @@ def prepare(dataset: Dataset, task: Task, recipe: Recipe, *, progress: Progress 
     """
     _require_groups(dataset, recipe)
     dataset = task.intake.divide(dataset, recipe)
+    if dataset.info.get("fold") != recipe.data.fold:
+        raise DataError(f"The data of {task.name} is not divided into folds.", where="data.fold")
     facts = task.facts(dataset.splits["train"], dataset.info, recipe)
     distinct = {id(split): (name, split) for name, split in reversed(list(dataset.splits.items()))}
     total = sum(len(split) for _, split in distinct.values())

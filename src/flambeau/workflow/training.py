@@ -32,7 +32,7 @@ from flambeau.workflow.job import Job, assemble, data_record
 from flambeau.workflow.planning import resolve
 from flambeau.workflow.segments import Segment, appended, first, schedule_of
 from flambeau.workflow.signals import Listening
-from flambeau.workflow.telling import Teller
+from flambeau.workflow.telling import Teller, console_for
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -89,17 +89,40 @@ def train(
         True
     """
     started = time.monotonic()
-    named = os.fspath(source) if isinstance(source, str | os.PathLike) else None
-    asked = model if isinstance(model, str) else None if model is None else f"python:{_class_name(model)}"
-    resolved = resolve(
-        named, recipe, settings=settings, model=asked, task=task, epochs=epochs, seed=seed, device=device
-    )
-    resolved = _with_absolute_source(resolved)
+    resolved = recipe_for(source, recipe, model, settings=settings, task=task, epochs=epochs, seed=seed, device=device)
     if out is not None:
         require_empty(Path(out))
-    teller = Teller(_console(console, quiet), resolved)
-    job = assemble(resolved, None if named else source, None if isinstance(model, str) else model, teller)
+    teller = Teller(console_for(console, quiet), resolved)
+    job = assemble(resolved, None if is_named(source) else source, None if isinstance(model, str) else model, teller)
     return _begin(job, Path(out) if out is not None else default_folder(job), model, list(observers), started)
+
+
+def recipe_for(
+    source: Any,
+    recipe: str | Path | Mapping[str, Any] | Recipe | None,
+    model: str | nn.Module | type[nn.Module] | None,
+    *,
+    settings: Iterable[str] = (),
+    task: str | None = None,
+    epochs: int | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+) -> Recipe:
+    """The recipe of a run that is asked for by these arguments of :func:`train`.
+
+    Raises:
+        RecipeError: It is not valid.
+    """
+    named = os.fspath(source) if is_named(source) else None
+    asked = model if isinstance(model, str) else None if model is None else f"python:{_class_name(model)}"
+    return _with_absolute_source(
+        resolve(named, recipe, settings=settings, model=asked, task=task, epochs=epochs, seed=seed, device=device)
+    )
+
+
+def is_named(source: Any) -> bool:
+    """Whether data is given by its name or path, not as an object."""
+    return isinstance(source, str | os.PathLike)
 
 
 def _begin(job: Job, path: Path, model: Any, observers: list[Observer], started: float) -> Run:
@@ -151,7 +174,7 @@ def resume(
     run = Run(run.path if isinstance(run, Run) else run)
     with files.locked(run.path):
         run = Run(run.path)
-        teller = Teller(_console(console, quiet), run.recipe)
+        teller = Teller(console_for(console, quiet), run.recipe)
         segments = _segments(run, epochs)
         if run.finished and epochs is None:
             teller.say(f"The run in {run.path} is finished. To train longer: flambeau resume {run.path} --epochs N")
@@ -403,11 +426,3 @@ def _as_json(value: Any) -> Any:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _console(console: Console | None, quiet: bool) -> Console | None:
-    if quiet or console is not None:
-        return None if quiet else console
-    from rich.console import Console
-
-    return Console()
