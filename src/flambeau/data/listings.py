@@ -75,14 +75,22 @@ def lists_files(path: Path, endings: Iterable[str]) -> bool:
     return any(isinstance(cell, bytes) or (isinstance(cell, str) and cell.lower().endswith(ends)) for cell in cells)
 
 
-def tables_of(folder: Path, endings: Iterable[str]) -> dict[str, Path]:
+def tables_of(folder: Path, data: Data, *, role: str, usual: Sequence[str], endings: Iterable[str]) -> dict[str, Path]:
     """The tables at the top of a folder that list its files: by split where they are called so, else one as ``train``.
+
+    A table counts when its heading names a column of files and one of labels; another one, such as a list of
+    predictions, is no reason to read the folder otherwise than by its class folders.
 
     Raises:
         DataError: There are several, and it is not clear which one is meant.
     """
     ends = tuple(endings)
-    found = [path for path in sorted(folder.iterdir()) if path.is_file() and lists_files(path, ends)]
+    columns = [{*usual, data.columns.get(role, "")}, {*LABELS, data.columns.get("label", "")}]
+    found = [
+        path
+        for path in sorted(folder.iterdir())
+        if path.is_file() and lists_files(path, ends) and all(_heading(path) & names for names in columns)
+    ]
     named: dict[str, Path] = {}
     for path in found:
         split = SPLIT_NAMES.get(path.name.lower().partition(".")[0])
@@ -101,6 +109,11 @@ def tables_of(folder: Path, endings: Iterable[str]) -> dict[str, Path]:
             remedy="Name the table that is meant instead of the folder.",
         )
     return {"train": found[0]} if found else {}
+
+
+def _heading(path: Path) -> set[str]:
+    cells = {cell.strip() for cell in first_row(path) if cell.strip()}
+    return cells | {cell.casefold() for cell in cells}
 
 
 def read_listing(

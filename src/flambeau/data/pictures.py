@@ -53,7 +53,7 @@ def open_pictures(path: Path, recipe: Recipe) -> Dataset:
             expected=f"a built-in name, {FORMS}, or FILE.py:CLASS",
             remedy="Give the folder that holds the class folders.",
         )
-    tables = tables_of(path, EXTENSIONS)
+    tables = tables_of(path, recipe.data, role="image", usual=IMAGES, endings=EXTENSIONS)
     if tables:
         return _from_tables(tables, path.absolute().name, path, recipe)
     data = recipe.data

@@ -113,7 +113,7 @@ def read_split(split: Split, task: Task, facts: Facts, name: str) -> Split:
     parts = list(_chunks(name, split, task, facts, bad, lambda rows: None, 0))
     if bad:
         raise BadRows(bad)
-    return task.arrange(joined(parts), facts)
+    return task.arrange(parts[0] if len(parts) == 1 else joined(parts), facts)
 
 
 def check_skipped(skipped: int, total: int, example: FlambeauError) -> None:
