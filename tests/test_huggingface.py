@@ -88,6 +88,20 @@ def test_bad_rows_are_named() -> None:
     assert caught.value.where == "row 4" and "not a picture" in caught.value.problem
 
 
+def test_pictures_that_are_files_begin_at_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = [f"{number}.png" for number in range(6)]
+    for number, name in enumerate(names):
+        Path(name).write_bytes(encoded(number))
+    features = hub.Features({"image": hub.Image(), "label": hub.Value("string")})
+    table = {"image": [*names[:5], str(tmp_path / "5.png")], "label": ["a", "b"] * 3}
+    assert len(opened(hub.Dataset.from_dict(table, features=features)).splits["train"]) == 6
+    table["image"][0] = "gone.png"
+    with pytest.raises(BadRows, match=r"There is no file gone\.png") as caught:
+        opened(hub.Dataset.from_dict(table, features=features))
+    assert caught.value.where == "dataset-train:1"
+
+
 def test_a_saved_folder_trains_and_resumes_from_the_command_line(tmp_path: Path, call: Command) -> None:
     hub.DatasetDict({"train": made(0, 40), "test": made(50, 10)}).save_to_disk(str(tmp_path / "owls"))
     assert task_of(str(tmp_path / "owls")) == "image-classification"

@@ -108,7 +108,8 @@ def tables_of(source: Any, name: str, notes: list[str]) -> dict[str, Table]:
             expected="train, val and test",
             received=", ".join(parts),
         )
-    return {split: _table(parts[title], f"{name}/{title}") for title, split in named.items() if split is not None}
+    # A name without a folder, for paths in such tables begin at the working folder.
+    return {split: _table(parts[title], f"{name}-{title}") for title, split in named.items() if split is not None}
 
 
 def _table(part: Any, name: str) -> Table:
