@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import Command
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from flambeau import recipe as recipes
@@ -32,7 +36,7 @@ def encoded(seed: int, kind: str = "PNG") -> bytes:
     return buffer.getvalue()
 
 
-def pictures(root: Path, count: int = 12) -> list[str]:
+def drawn(root: Path, count: int = 12) -> list[str]:
     (root / "pics").mkdir(parents=True, exist_ok=True)
     for number in range(count):
         (root / "pics" / f"{number:02}.png").write_bytes(encoded(number))
@@ -72,7 +76,7 @@ ANIMALS = ["cat", "dog", "cat", "dog"] * 3
 @pytest.mark.parametrize("name", ["labels.csv", "labels.tsv", "labels.jsonl", "labels.parquet"])
 def test_every_form_of_table_gives_the_same_data(tmp_path: Path, name: str) -> None:
     pytest.importorskip("pyarrow")
-    files = pictures(tmp_path)
+    files = drawn(tmp_path)
     splits = ["train"] * 8 + ["Validation"] * 2 + ["test"] * 2
     rows = [
         {"file_name": file, "label": label, "split": split, "width": 10}
@@ -95,7 +99,7 @@ def test_every_form_of_table_gives_the_same_data(tmp_path: Path, name: str) -> N
 
 
 def test_columns_are_named_and_numbers_are_in_their_order(tmp_path: Path) -> None:
-    files = pictures(tmp_path)
+    files = drawn(tmp_path)
     rows = [{"foto": file, "nr": 10 - place % 2 * 8} for place, file in enumerate(files)]
     path = table(tmp_path / "t.csv", rows)
     data = opened(path, columns={"image": "foto", "label": "nr"})
@@ -108,7 +112,7 @@ def test_columns_are_named_and_numbers_are_in_their_order(tmp_path: Path) -> Non
 
 
 def test_a_table_without_a_heading(tmp_path: Path) -> None:
-    lines = [f"{label};{file}" for file, label in zip(pictures(tmp_path), ANIMALS, strict=True)]
+    lines = [f"{label};{file}" for file, label in zip(drawn(tmp_path), ANIMALS, strict=True)]
     path = tmp_path / "plain.csv"
     path.write_text("\n".join(lines))
     assert claims_pictures(path)
@@ -116,7 +120,7 @@ def test_a_table_without_a_heading(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_read_by_its_table(tmp_path: Path) -> None:
-    files = pictures(tmp_path)
+    files = drawn(tmp_path)
     rows = [{"image": file, "label": label} for file, label in zip(files, ANIMALS, strict=True)]
     path = table(tmp_path / "metadata.csv", rows)
     data = opened(tmp_path)
@@ -130,9 +134,20 @@ def test_a_folder_is_read_by_its_table(tmp_path: Path) -> None:
         opened(tmp_path)
 
 
+def test_a_list_of_predictions_does_not_take_the_place_of_class_folders(tmp_path: Path, pictures: Path) -> None:
+    shutil.copytree(pictures, tmp_path / "photos")
+    (tmp_path / "photos" / "predictions.csv").write_text("input,class1,probability1\nbright/00.png,bright,0.9\n")
+    assert opened(tmp_path / "photos").hash == opened(pictures).hash
+    path = tmp_path / "photos" / "labels.csv"
+    table(path, [{"file": f"{name}/{number:02}.png", "kind": name} for name in ("bright", "dark") for number in (0, 2)])
+    assert opened(tmp_path / "photos").hash == opened(pictures).hash, "it has no column of labels"
+    by_table = opened(tmp_path / "photos", columns={"label": "kind"})
+    assert len(by_table.splits["train"]) == 4 and "Read from labels.csv" in by_table.info["notes"][0]
+
+
 def test_mistakes_are_told_together_with_their_lines(tmp_path: Path) -> None:
     root = tmp_path / "data"
-    files = pictures(root)
+    files = drawn(root)
     (tmp_path / "outside.png").write_bytes(encoded(99))
     rows = [{"image": file, "label": label, "split": "train"} for file, label in zip(files, ANIMALS, strict=True)]
     rows[1]["label"] = " "
@@ -163,7 +178,7 @@ def test_mistakes_are_told_together_with_their_lines(tmp_path: Path) -> None:
 
 
 def test_rows_that_are_skipped_are_counted_and_listed(tmp_path: Path) -> None:
-    files = pictures(tmp_path, 120)
+    files = drawn(tmp_path, 120)
     rows = [{"image": file, "label": ANIMALS[place % 12]} for place, file in enumerate(files)]
     rows[5]["image"] = "gone.png"
     path = table(tmp_path / "labels.csv", rows)
@@ -185,7 +200,7 @@ def test_rows_that_are_skipped_are_counted_and_listed(tmp_path: Path) -> None:
     ],
 )
 def test_labels_that_are_no_classes(tmp_path: Path, labels: list[str], problem: str) -> None:
-    files, splits = pictures(tmp_path), ["train"] * 10 + ["test"] * 2
+    files, splits = drawn(tmp_path), ["train"] * 10 + ["test"] * 2
     rows = [{"image": f, "label": c, "split": s} for f, c, s in zip(files, labels, splits, strict=True)]
     with pytest.raises(DataError, match=problem):
         opened(table(tmp_path / "t.csv", rows))
@@ -255,7 +270,7 @@ def test_unknown_roles_are_mistakes_of_the_recipe() -> None:
 
 def bursts(root: Path) -> Path:
     """60 pictures in 20 bursts of three, and two single ones; one is a copy of a picture in another burst."""
-    files = pictures(root, 62)
+    files = drawn(root, 62)
     (root / files[0]).write_bytes((root / files[5]).read_bytes())
     rows = [
         {"image": file, "label": ("cat", "dog")[place // 3 % 2], "burst": f"b{place // 3}" if place < 60 else ""}
@@ -301,14 +316,16 @@ def test_folders_have_groups_by_an_expression(tmp_path: Path, call: Command) -> 
     assert len(bursts_of) == 20 and all(len(splits) == 1 for splits in bursts_of.values())
     with pytest.raises(DataError, match="no regular expression"):
         opened(tmp_path / "photos", group="(")
-    told = call("train", tmp_path / "photos", "--group", "7", "--epochs", "1", "--model", "mlp", "--out", "a", "-q")
-    assert told.code == 0, told.err
+    told = call("train", tmp_path / "photos", "--group", "7", "--set", "train.epochs=0")
+    assert told.code == 2 and "has a mistake" in told.err, (
+        "a number is a text here, and the epochs are the only mistake"
+    )
     told = call("train", tmp_path / "photos", "--group", "nowhere", "--out", "b")
     assert told.code == 2 and "Groups are asked for, and the data comes without any" in told.err
 
 
 def test_groups_that_the_data_itself_parts_are_told(tmp_path: Path) -> None:
-    files = pictures(tmp_path)
+    files = drawn(tmp_path)
     splits = ["train"] * 8 + ["test"] * 4
     rows = [
         {"image": file, "label": label, "split": split, "patient": place // 3}
@@ -329,7 +346,7 @@ def test_groups_are_refused_where_the_source_has_none() -> None:
 def test_training_on_a_table_and_resuming_it(tmp_path: Path, call: Command) -> None:
     path = table(
         tmp_path / "labels.csv",
-        [{"image": f, "label": ANIMALS[place % 12]} for place, f in enumerate(pictures(tmp_path, 40))],
+        [{"image": f, "label": ANIMALS[place % 12]} for place, f in enumerate(drawn(tmp_path, 40))],
     )
     told = call("train", path, "--epochs", "1", "--model", "mlp", "--out", "run", "--json", "--quiet")
     assert told.code == 0, told.err
@@ -357,3 +374,20 @@ def test_text_tables_may_be_parquet(tmp_path: Path) -> None:
     assert task_of(str(path)) == "text-classification"
     data = open_texts(path, recipes.parse({}).data)
     assert data.info["classes"] == ["0", "1"] and torch.equal(data.splits["train"].tensor("label"), torch.arange(6) % 2)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_damage_to_a_parquet_file_ends_in_one_error(tmp_path: Path, data: st.DataObject) -> None:
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "t.parquet"
+    if not path.exists():
+        rows = [{"image": file, "label": number % 2} for number, file in enumerate(drawn(tmp_path))]
+        (tmp_path / "whole").write_bytes(table(path, rows).read_bytes())
+    content = bytearray((tmp_path / "whole").read_bytes())
+    for _ in range(data.draw(st.integers(1, 8))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content)
+    claims_pictures(path)
+    with contextlib.suppress(DataError):
+        opened(path)

@@ -19,8 +19,10 @@ from torch import Tensor
 from flambeau import catalog
 from flambeau.data.datasets import fsdd, locate
 from flambeau.data.sounds import claims_sounds, describe, open_sounds, sound_inputs, sounds_of_python
+from flambeau.data.splits import TOGETHER
 from flambeau.data.waves import decode, fitted, probe, read_sounds, resample
 from flambeau.errors import BadRows, DataError
+from flambeau.recipe import parse
 
 RECIPE = catalog.recipe("sounds")
 
@@ -214,6 +216,13 @@ def test_a_table_of_paths(tmp_path: Path) -> None:
     data = open_sounds(table, RECIPE)
     assert data.name == "sounds" and data.info["classes"] == ["high", "low"]
     assert data.splits["test"].tensor("label").tolist() == [1, 0] and len(data.splits["train"]) == 4
+    lines = [f"{row},{number // 2}" for number, row in enumerate(rows)]
+    table.write_text("\n".join(["filename,category,split,voice", *lines]) + "\n")
+    grouped = open_sounds(table, parse({"task": "sound-classification", "data": {"group": "voice"}}))
+    assert TOGETHER in grouped.splits["train"].columns and TOGETHER not in data.splits["train"].columns
+    with pytest.raises(BadRows, match=r"There is no file gone\.wav"):
+        table.write_text("filename,category\ngone.wav,a\n")
+        open_sounds(table, RECIPE)
     table.write_text("text,label\nGood.,pos\n")
     assert not claims_sounds(table)
 

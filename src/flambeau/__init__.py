@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from flambeau.recipe import Recipe
     from flambeau.run import Run
     from flambeau.workflow.comparing import compare
+    from flambeau.workflow.folding import train_folds
     from flambeau.workflow.inspecting import inspect
     from flambeau.workflow.sampling import sample
     from flambeau.workflow.scoring import evaluate
@@ -44,6 +45,7 @@ __all__ = [
     "resume",
     "sample",
     "train",
+    "train_folds",
 ]
 
 _HOMES = {
@@ -60,6 +62,7 @@ _HOMES = {
     "resume": "flambeau.workflow.training",
     "sample": "flambeau.workflow.sampling",
     "train": "flambeau.workflow.training",
+    "train_folds": "flambeau.workflow.folding",
 }
 
 

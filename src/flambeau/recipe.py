@@ -13,7 +13,15 @@ from string import Formatter
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from flambeau.errors import RecipeError, did_you_mean
 from flambeau.wording import sentences
@@ -38,6 +46,15 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, validate_default=True)
 
 
+def _fold(value: str | None) -> str | None:
+    if value is not None:
+        number, slash, count = value.partition("/")
+        right = slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count) >= 2
+        if not right:
+            raise ValueError('expected a fold and how many there are, at least 2, as in "2/5"')
+    return value
+
+
 class Data(Part):
     """Where the examples come from and how they are split."""
 
@@ -46,8 +63,12 @@ class Data(Part):
     validation: Literal["auto", "test", "none"] | Fraction = "auto"
     test: Fraction = 0.2
     split_seed: Seed = 0
+    fold: Annotated[str | None, AfterValidator(_fold)] = None
+    """Which of how many folds is the test split, as in "2/5"."""
     shuffle: bool = True
     on_bad: Literal["fail", "skip"] = "fail"
+    memory: Literal["auto"] | Count = "auto"
+    """Megabytes that the rows may take; more are read from a file that is mapped into memory."""
     follow_links: bool = False
     columns: dict[str, str] = {}
     """For tables: which column holds what, as in text = "review", label = "sentiment"."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import shutil
 import stat
 import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from flambeau.data import archives, cache
 from flambeau.data.archives import Limits, unpacked
@@ -139,3 +142,24 @@ def test_what_a_full_disk_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_names_of_archives() -> None:
     assert [archives.title_of(Path(name)) for name in ("a.ZIP", "b.c.tar.gz", "d.tgz")] == ["a", "b.c", "d"]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), name=st.sampled_from(["a.zip", "a.tar", "a.tar.gz", "a.tar.bz2", "a.tar.xz"]))
+def test_any_damage_ends_in_one_error_or_in_files_inside(tmp_path: Path, data: st.DataObject, name: str) -> None:
+    path, folder = tmp_path / name, tmp_path / "out"
+    members = [(f"cat/{number}.txt", bytes([number]) * 400) for number in range(3)]
+    if name == "a.zip":
+        zipped(path, *members)
+    else:
+        tarred(path, *members, compression=name.rpartition(".")[2].replace("tar", ""))
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 8))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)))] if data.draw(st.booleans()) else content)
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        archives.unpack(path, folder, Limits(harmless=1 << 20))
+    except DataError as error:
+        assert error.where == str(path)
+    assert {entry.name for entry in tmp_path.iterdir()} - {f"a{ending}" for ending in archives.ENDINGS} <= {"out"}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from json import dumps as json_text
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from flambeau.cli.output import Debug, Device, Json, Quiet, Settings, output
+from flambeau.cli.output import Debug, Device, Json, Output, Quiet, Settings, output
 
 Source = Annotated[
     str | None,
@@ -61,6 +61,10 @@ def train(
     init: Annotated[
         Path | None, typer.Option(help="A run or a saved model to go on from, with other classes.", metavar="RUN|MODEL")
     ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(help="Trains so many runs, each tested on another part of the data; prints mean and spread."),
+    ] = None,
     out: Out = None,
     json: Json = False,
     debug: Debug = False,
@@ -68,8 +72,6 @@ def train(
 ) -> None:
     """Train a model, measure it, save it and write a report."""
     with output(json, debug, quiet) as to:
-        from flambeau.workflow.training import train as train_model
-
         flags = [f"data.on_bad={on_bad}"] if on_bad is not None else []
         # As a text of TOML, so that a column called 7 stays a text.
         flags += [f"data.group={json_text(group, ensure_ascii=False)}"] if group is not None else []
@@ -77,17 +79,35 @@ def train(
         flags += [f"train.minutes={minutes}"] if minutes is not None else []
         flags += [f"train.threads={threads}"] if threads is not None else []
         flags += [f"augment.preset={augment}"] if augment is not None else []
-        run = train_model(
-            source,
-            recipe=recipe,
-            model=model,
-            task=task,
-            epochs=epochs,
-            seed=seed,
-            device=device,
-            settings=[*(settings or []), *flags],
-            init=init,
-            out=out,
-            console=to.console,
-        )
-        to.result(run.summary())
+        asked: dict[str, Any] = {
+            "recipe": recipe,
+            "model": model,
+            "task": task,
+            "epochs": epochs,
+            "seed": seed,
+            "device": device,
+            "settings": [*(settings or []), *flags],
+            "init": init,
+            "out": out,
+            "console": to.console,
+        }
+        to.result(_once(source, asked) if folds is None else _folds(to, source, folds, asked))
+
+
+def _once(source: str | None, asked: dict[str, Any]) -> dict[str, Any]:
+    from flambeau.workflow.training import train as train_model
+
+    return train_model(source, **asked).summary()
+
+
+def _folds(to: Output, source: str | None, folds: int, asked: dict[str, Any]) -> dict[str, Any]:
+    from flambeau.workflow.folding import RECORD, train_folds
+
+    found = train_folds(source, folds, **asked)
+    rows = [["", "mean", "std", *(f"fold {number}" for number in range(1, folds + 1))]]
+    for name, spread in found.scores.items():
+        if name.startswith(("test/", "baseline/")):
+            rows.append([name, *(f"{value:.4f}" for value in (spread.mean, spread.std, *spread.values))])
+    to.table(rows, right=frozenset(range(1, folds + 3)))
+    to.text(f"written to {found.path / RECORD}")
+    return found.summary()

@@ -45,13 +45,21 @@ def base() -> Path:
     return home / "flambeau"
 
 
-def entry(kind: str, key: str, make: Callable[[Path], None], *, limit: int = LIMIT) -> Path:
+def entry(
+    kind: str,
+    key: str,
+    make: Callable[[Path], None],
+    *,
+    whole: Callable[[Path], bool] = Path.is_dir,
+    limit: int = LIMIT,
+) -> Path:
     """The folder of a key; it is kept from being cleared away until this process ends.
 
     Args:
         kind: One of ``KINDS``.
         key: Says all that the content depends on, as letters and digits.
         make: Fills an empty folder, when there is none of this key yet.
+        whole: Whether the folder that is there can be used; when not, it is made anew.
         limit: Bytes that all entries may take; older ones are deleted when a new one makes them more.
 
     Raises:
@@ -60,14 +68,15 @@ def entry(kind: str, key: str, make: Callable[[Path], None], *, limit: int = LIM
     folder = base() / kind
     path, locks = folder / key, folder / _LOCKS
     with _guard:
-        if path in _held and path.is_dir():
+        if path in _held and whole(path):
             return path
         try:
             locks.mkdir(parents=True, exist_ok=True)
             with (locks / f"{key}.making").open("ab") as making:
                 lock(making)
-                made = not path.is_dir()
+                made = not whole(path)
                 if made:
+                    files.remove_folder(path)
                     files.remove_leftovers(folder, f"{key}-")
                     with files.new_folder(path) as fresh:
                         make(fresh)

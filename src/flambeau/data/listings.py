@@ -79,14 +79,33 @@ def lists_files(path: Path, endings: Iterable[str]) -> bool:
     return any(isinstance(cell, bytes) or (isinstance(cell, str) and cell.lower().endswith(ends)) for cell in cells)
 
 
-def tables_of(folder: Path, endings: Iterable[str]) -> dict[str, Path]:
+def tables_of(
+    folder: Path,
+    data: Data,
+    *,
+    role: str,
+    usual: Sequence[str],
+    endings: Iterable[str],
+    labels: Iterable[str] = LABELS,
+) -> dict[str, Path]:
     """The tables at the top of a folder that list its files: by split where they are called so, else one as ``train``.
+
+    A table counts when its heading names a column of files and one of labels; another one, such as a list of
+    predictions, is no reason to read the folder otherwise than by its class folders. ``labels`` are the names of that
+    column, of which one is enough; without any the column of files is.
 
     Raises:
         DataError: There are several, and it is not clear which one is meant.
     """
     ends = tuple(endings)
-    found = [path for path in sorted(folder.iterdir()) if path.is_file() and lists_files(path, ends)]
+    columns = [{*usual, data.columns.get(role, "")}]
+    if wanted := {*labels}:
+        columns.append({*wanted, data.columns.get("label", "")})
+    found = [
+        path
+        for path in sorted(folder.iterdir())
+        if path.is_file() and lists_files(path, ends) and all(_heading(path) & names for names in columns)
+    ]
     named: dict[str, Path] = {}
     for path in found:
         split = SPLIT_NAMES.get(path.name.lower().partition(".")[0])
@@ -105,6 +124,11 @@ def tables_of(folder: Path, endings: Iterable[str]) -> dict[str, Path]:
             remedy="Name the table that is meant instead of the folder.",
         )
     return {"train": found[0]} if found else {}
+
+
+def _heading(path: Path) -> set[str]:
+    cells = {cell.strip() for cell in first_row(path) if cell.strip()}
+    return cells | {cell.casefold() for cell in cells}
 
 
 def read_listing(
@@ -133,18 +157,36 @@ def read_listing(
         DataError: It is not clear which column holds what, the labels are no classes, or a split has other labels than
             the training split. Rows that cannot be used are in :attr:`Listing.bad`.
     """
+    ends = tuple(endings)
+    # A first row that names a file is no heading.
+    read = {
+        split: read_table(path, header=not any(cell.lower().endswith(ends) for cell in first_row(path)))
+        for split, path in tables.items()
+    }
+    return listed(read, data, role=role, usual=usual, endings=ends, classes=classes, values=values)
+
+
+def listed(
+    tables: Mapping[str, Table],
+    data: Data,
+    *,
+    role: str,
+    usual: Sequence[str],
+    endings: Iterable[str],
+    classes: bool = True,
+    values: Sequence[str] = (),
+) -> Listing:
+    """As :func:`read_listing`, from tables that have been read."""
     found, ends = Listing(), tuple(endings)
     optional = ("group",) if classes else ("group", "label")
-    for split, path in tables.items():
-        # A first row that names a file is no heading.
-        table = read_table(path, header=not any(cell.lower().endswith(ends) for cell in first_row(path)))
+    for split, table in tables.items():
         columns = _columns(table, data, role, usual, ends, values, alone=len(tables) == 1)
         found.columns.update(columns)
         if table.header:
             told = ", ".join(f"{name} from {column!r}" for name, column in columns.items())
-            found.notes.append(f"Read from {path.name}: {told}.")
+            found.notes.append(f"Read from {table.path.name}: {told}.")
         _add(found, filled(table, columns, "skip", optional=optional), role, values, split, data.follow_links)
-    _check_labels(found, next(iter(tables.values())), classes=classes)
+    _check_labels(found, next(iter(tables.values())).path, classes=classes)
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def first_cells(path: Path) -> tuple[list[str], list[Any]]:
     return list(table.columns), [table.files.get(name, column)[0] for name, column in table.columns.items()]
 
 
-def from_arrow(table: Any, path: Path) -> Table:
+def from_arrow(table: Any, path: Path, classes: Mapping[str, list[str]] | None = None) -> Table:
     """An Arrow table with its cells as texts; columns of lists and the like are left out.
 
     A column of bytes holds files, and so does one of structs ``{bytes, path}``, Hugging Face's form of pictures and
@@ -52,6 +52,7 @@ def from_arrow(table: Any, path: Path) -> Table:
     Args:
         table: A ``pyarrow.Table``.
         path: What it is called in errors.
+        classes: What the numbers in some columns stand for; by default what the table's metadata say.
 
     Raises:
         DataError: It has no rows.
@@ -60,7 +61,7 @@ def from_arrow(table: Any, path: Path) -> Table:
 
     if not table.num_rows:
         raise DataError("The table is empty.", where=path)
-    names = _class_names(table.schema.metadata)
+    names = _class_names(table.schema.metadata) if classes is None else classes
     columns: dict[str, list[str]] = {}
     files: dict[str, list[bytes | None]] = {}
     for field in table.schema:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from flambeau.columns import Dataset
+from flambeau.data import huggingface
 from flambeau.data.arrays import as_labels, classes_of, encode_labels, from_arrays, from_torch, may_mirror, pair_of
 from flambeau.data.examine import Listed, as_split, content_hash, examine, frames_note, skip_note
 from flambeau.data.folders import scan
-from flambeau.data.listings import Listing, lists_files, read_listing, tables_of
+from flambeau.data.listings import Listing, listed, lists_files, read_listing, tables_of
 from flambeau.data.opening import EXTENSIONS, PictureRules
 from flambeau.data.prepare import check_skipped
 from flambeau.data.splits import leak_note, leaks
@@ -54,7 +55,7 @@ def open_pictures(path: Path, recipe: Recipe) -> Dataset:
             expected=f"a built-in name, {FORMS}, or FILE.py:CLASS",
             remedy="Give the folder that holds the class folders.",
         )
-    tables = tables_of(path, EXTENSIONS)
+    tables = tables_of(path, recipe.data, role="image", usual=IMAGES, endings=EXTENSIONS)
     if tables:
         return _from_tables(tables, path.absolute().name, path, recipe)
     data = recipe.data
@@ -89,6 +90,15 @@ def _as_classes(listing: Listing, notes: list[str]) -> Targets:
     return Targets(rows, {"classes": classes, "mirror": may_mirror(classes)})
 
 
+def _from_huggingface(source: Any, name: str, origin: str, recipe: Recipe) -> Dataset:
+    notes: list[str] = []
+    tables = huggingface.tables_of(source, name, notes)
+    # The files that such a table names lie where Hugging Face has put them.
+    data = recipe.data.model_copy(update={"follow_links": True})
+    listing = listed(tables, data, role="image", usual=IMAGES, endings=EXTENSIONS)
+    return from_listing(Listing(listing.rows, listing.bad, [*notes, *listing.notes]), name, origin, recipe)
+
+
 def from_listing(
     listing: Listing,
     name: str,
@@ -114,13 +124,13 @@ def from_listing(
     notes = [*listing.notes]
     targets = encode(listing, notes)
     _require_rows(listing, recipe)
-    listed = {
+    rows_of = {
         split: [
             Listed(row.file, row.name, label, row.group) for row, label in zip(rows, targets.rows[split], strict=True)
         ]
         for split, rows in listing.rows.items()
     }
-    files, found = examine(listed, PictureRules.of(recipe.images))
+    files, found = examine(rows_of, PictureRules.of(recipe.images))
     if found and recipe.data.on_bad == "fail":
         raise BadRows(found)
     errors = [*listing.bad.values(), *found.values()]
@@ -145,6 +155,8 @@ def _require_rows(listing: Listing, recipe: Recipe) -> None:
 
 def claims_pictures(path: Path) -> bool:
     """Whether there is a picture in a folder, at most three levels down, or a table lists or holds some."""
+    if path.is_dir() and huggingface.is_saved(path):
+        return "Image" in huggingface.kinds_saved(path)
     return holds(path, EXTENSIONS) if path.is_dir() else path.is_file() and lists_files(path, EXTENSIONS)
 
 
@@ -165,6 +177,8 @@ def pictures_of_python(source: Any, name: str | None, origin: str | None, recipe
     Raises:
         DataError: It is none of these.
     """
+    if huggingface.is_object(source):
+        return _from_huggingface(source, name or "dataset", origin or "a data set in memory", recipe)
     if isinstance(source, Mapping):
         notes: list[str] = []
         pairs = {str(split): _pair(part, notes) for split, part in source.items()}

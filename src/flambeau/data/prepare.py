@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from flambeau import __version__
 from flambeau.columns import Dataset, Split, joined
 from flambeau.core import Facts
+from flambeau.data.mapped import Spot, allowed, gathered
 from flambeau.data.splits import TOGETHER
 from flambeau.errors import BadRows, DataError, FlambeauError
+from flambeau.files import sha256
 from flambeau.task import Task
+from flambeau.userfile import in_file
 
 if TYPE_CHECKING:
     from flambeau.recipe import Recipe
@@ -45,16 +53,25 @@ def prepare(dataset: Dataset, task: Task, recipe: Recipe, *, progress: Progress 
     """
     _require_groups(dataset, recipe)
     dataset = task.intake.divide(dataset, recipe)
+    if dataset.info.get("fold") != recipe.data.fold:
+        raise DataError(f"The data of {task.name} is not divided into folds.", where="data.fold")
     facts = task.facts(dataset.splits["train"], dataset.info, recipe)
     distinct = {id(split): (name, split) for name, split in reversed(list(dataset.splits.items()))}
     total = sum(len(split) for _, split in distinct.values())
+    budget = allowed(recipe.data.memory)
     done = 0
     bad: dict[int, FlambeauError] = {}
     results: dict[int, Split] = {}
+    outside: list[Path] = []
     for identity, (name, split) in distinct.items():
-        results[identity], failed = _read(
-            name, split, task, facts, lambda rows: progress and progress(rows, total), done
-        )
+        failed: dict[int, FlambeauError] = {}
+        chunks = _chunks(name, split, task, facts, failed, lambda rows: progress and progress(rows, total), done)
+        if _dense(split):
+            results[identity] = next(chunks)
+        else:
+            key = _key(dataset, name, split, task, facts, recipe)
+            results[identity], path = gathered(chunks, failed, Spot(key, total, budget, recipe.data.on_bad))
+            outside += [path] if path else []
         bad |= {done + row: error for row, error in failed.items()}
         done += len(split)
     info = {**dataset.info}
@@ -66,6 +83,9 @@ def prepare(dataset: Dataset, task: Task, recipe: Recipe, *, progress: Progress 
         check_skipped(len(skipped), total + len(info.get("skipped", ())), next(iter(bad.values())))
         note = f"{len(bad):,} of {total:,} rows could not be read and were left out: {_listed(list(bad.values()))}."
         info = {**info, "skipped": skipped, "notes": [*info.get("notes", ()), note]}
+    if outside:
+        note = f"What is read takes more memory than data.memory allows ({budget / 1e6:,.0f} MB), so it is read from "
+        info = {**info, "notes": [*info.get("notes", ()), note + f"{outside[0].parent}, in the cache."]}
     arranged = {identity: task.arrange(split, facts) for identity, split in results.items()}
     splits = {name: arranged[id(split)] for name, split in dataset.splits.items()}
     return task.measure(splits["train"], facts, recipe), Dataset(dataset.name, splits, info, dataset.hash)
@@ -89,10 +109,11 @@ def read_split(split: Split, task: Task, facts: Facts, name: str) -> Split:
     Raises:
         BadRows: Rows cannot be read.
     """
-    read, bad = _read(name, split, task, facts, lambda rows: None, 0)
+    bad: dict[int, FlambeauError] = {}
+    parts = list(_chunks(name, split, task, facts, bad, lambda rows: None, 0))
     if bad:
         raise BadRows(bad)
-    return task.arrange(read, facts)
+    return task.arrange(parts[0] if len(parts) == 1 else joined(parts), facts)
 
 
 def check_skipped(skipped: int, total: int, example: FlambeauError) -> None:
@@ -115,30 +136,46 @@ def _listed(errors: list[FlambeauError]) -> str:
     return told if len(errors) <= 20 else f"{told}; and {len(errors) - 20} more"
 
 
-def _read(
-    name: str, split: Split, task: Task, facts: Facts, tell: Callable[[int], object], before: int
-) -> tuple[Split, dict[int, FlambeauError]]:
-    """The split as the task reads it, without its bad rows, and their errors by row."""
-    if all(isinstance(column, Tensor) for column in split.columns.values()):
+def _dense(split: Split) -> bool:
+    return all(isinstance(column, Tensor) for column in split.columns.values())
+
+
+def _chunks(
+    name: str,
+    split: Split,
+    task: Task,
+    facts: Facts,
+    bad: dict[int, FlambeauError],
+    tell: Callable[[int], object],
+    before: int,
+) -> Iterator[Split]:
+    """The rows as the task reads them, some at a time, without the bad ones, whose errors are put into ``bad``."""
+    if _dense(split):
         # Dense columns are read whole: where they fit already, no copy is made.
-        read = task.read(split.columns, facts)
+        yield Split(task.read(split.columns, facts))
         tell(before + len(split))
-        return Split(read), {}
-    parts: list[Split] = []
-    bad: dict[int, FlambeauError] = {}
+        return
     for first in range(0, len(split), _CHUNK):
         rows = torch.arange(first, min(first + _CHUNK, len(split)))
         try:
-            parts.append(Split(task.read(split.take(rows).columns, facts)))
+            yield Split(task.read(split.take(rows).columns, facts))
         except BadRows as error:
             for row, reason in error.rows.items():
                 reason.where = _named(split, name, first + row) if reason.where in _NAMELESS else reason.where
                 bad[first + row] = reason
             good = torch.tensor([row for row in rows.tolist() if row not in bad], dtype=torch.int64)
             if len(good):
-                parts.append(Split(task.read(split.take(good).columns, facts)))
+                yield Split(task.read(split.take(good).columns, facts))
         tell(before + first + len(rows))
-    return joined(parts), bad
+
+
+def _key(dataset: Dataset, name: str, split: Split, task: Task, facts: Facts, recipe: Recipe) -> str:
+    """What the rows of a split, as they are read, depend on: content, division, facts and the code that reads."""
+    code = sha256(Path(recipe.task.rpartition(":")[0])) if in_file(recipe.task) else ""
+    division = recipe.data.model_dump(mode="json", exclude={"source", "root", "memory", "shuffle"})
+    versions = [__version__, torch.__version__, metadata.version("pillow")]
+    parts = [dataset.hash, name, len(split), task.name, code, division, facts, versions]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
 def _named(split: Split, name: str, row: int) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flambeau.columns import Dataset
+from flambeau.data import huggingface
 from flambeau.data.archives import is_archive, title_of, unpacked
 from flambeau.errors import DataError, FlambeauError, did_you_mean
 from flambeau.userfile import in_file, load_object
@@ -24,8 +25,8 @@ def open_source(source: Any, recipe: Recipe, intake: Intake, loaders: Mapping[st
     """The data set that a source stands for, with the splits that it comes with.
 
     Args:
-        source: The name of a built-in set; a path; ``FILE.py:CLASS``; objects of Python in a form that the task
-            takes; a :class:`~flambeau.columns.Dataset`, which comes back as it is.
+        source: The name of a built-in set; a path; ``hf:OWNER/NAME``; ``FILE.py:CLASS``; objects of Python in a form
+            that the task takes; a :class:`~flambeau.columns.Dataset`, which comes back as it is.
         recipe: Its ``data`` part and the task's own parts say how to read.
         intake: The task's.
         loaders: The built-in sets: each is called with the folders to look in first.
@@ -39,9 +40,16 @@ def open_source(source: Any, recipe: Recipe, intake: Intake, loaders: Mapping[st
         return loaders[source]([Path(folder) for folder in recipe.data.root])
     if isinstance(source, str) and in_file(source):
         return _from_file(source, recipe, intake)
+    if huggingface.is_name(source):
+        name = source.removeprefix(huggingface.PREFIX)
+        return intake.of_python(huggingface.load_name(source), name.rpartition("/")[2], source, recipe)
     if isinstance(source, str | os.PathLike):
         path = existing(source, intake.forms, loaders)
-        return _from_archive(path, recipe, intake) if is_archive(path) else intake.open(path, recipe)
+        if is_archive(path):
+            return _from_archive(path, recipe, intake)
+        if huggingface.is_saved(path):
+            return intake.of_python(huggingface.load_saved(path), path.absolute().name, str(path.absolute()), recipe)
+        return intake.open(path, recipe)
     return intake.of_python(source, None, None, recipe)
 
 

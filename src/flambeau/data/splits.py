@@ -73,6 +73,9 @@ def with_test_and_validation(dataset: Dataset, data: Data, *, noun: str = "pictu
     notes += [_group_note(splits)] if grouped else []
     kept = f"identical {noun}{' and groups' if grouped else ''} kept together"
     manner = f"{'class by class, ' if 'label' in splits['train'].columns else ''}with {kept}"
+    if data.fold is not None:
+        splits, note = _with_fold(splits, data, classes, dataset.name, kept)
+        notes.append(note)
     if "test" not in splits:
         splits["train"], splits["test"] = divide(splits["train"], data.test, key(data.split_seed, 1), classes)
         rows = len(splits["test"])
@@ -85,10 +88,84 @@ def with_test_and_validation(dataset: Dataset, data: Data, *, noun: str = "pictu
         "notes": [*dataset.info.get("notes", ()), *notes, note],
         "validation": origin,
         "duplicates": duplicates,
+        "fold": data.fold,
     }
     # The same rows serve as two splits when validation is on test; they stay one object, to be read once.
     bare = {id(split): without_groups(split) for split in splits.values()}
     return Dataset(dataset.name, {name: bare[id(split)] for name, split in splits.items()}, info, dataset.hash)
+
+
+def _with_fold(
+    splits: dict[str, Split], data: Data, classes: Sequence[str], name: str, kept: str
+) -> tuple[dict[str, Split], str]:
+    """The splits with one fold of the training split as the test split."""
+    if len(splits) > 1:
+        raise DataError(
+            "The data comes with splits of its own, so it cannot be divided into folds.",
+            where=name,
+            received=", ".join(splits),
+            remedy="Leave the folds out, or give the data as one split.",
+        )
+    number, count = map(int, str(data.fold).split("/"))
+    fold = folds(splits["train"], count, key(data.split_seed, 3), classes)
+    parts = {title: splits["train"].take(rows.nonzero().flatten()) for title, rows in _sides(fold == number - 1)}
+    note = f"Fold {number} of {count} is the test split: {len(parts['test']):,} rows, with {kept}."
+    return parts, note + _absent(parts, "test", classes)
+
+
+def _sides(test: Tensor) -> list[tuple[str, Tensor]]:
+    return [("train", ~test), ("test", test)]
+
+
+def folds(split: Split, count: int, seed: int, classes: Sequence[str] = ()) -> Tensor:
+    """The fold of each row, ``(n,)`` int64 from 0: folds of nearly equal size, in each class and as a whole.
+
+    Args:
+        split: As for :func:`divide`.
+        count: How many folds.
+        seed: Decides which row is in which.
+        classes: Their names, for messages.
+
+    Raises:
+        DataError: A class has fewer rows than there are folds, or would be missing in all but one of them.
+    """
+    groups, labels = bound(split), _labels(split)
+    counts = torch.bincount(labels, minlength=len(classes))
+    _require_rows(counts, count, classes)
+    found = torch.full((len(split),), count - 1, dtype=torch.int64)
+    rest = torch.arange(len(split))
+    for fold in range(count - 1):
+        targets = _targets(torch.bincount(labels[rest], minlength=len(counts)), 1 / (count - fold))
+        aside = _chosen(groups[rest], labels[rest], targets, key(seed, fold))
+        found[rest[aside]] = fold
+        rest = rest[~aside]
+    for fold in range(count):
+        lost = (torch.bincount(labels[found != fold], minlength=len(counts)) == 0) & (counts > 0)
+        if lost.any():
+            names = ", ".join(_class_name(classes, number) for number in lost.nonzero().flatten().tolist()[:_SHOWN])
+            raise DataError(
+                f"All rows of {names} are identical or in one group, so with that fold none is left to learn from.",
+                remedy="Choose other groups, or leave the class out.",
+            )
+    return found
+
+
+def _labels(split: Split) -> Tensor:
+    labels = split.columns.get("label", torch.zeros(len(split), dtype=torch.int64))
+    if not isinstance(labels, Tensor):
+        raise DataError("Rows can only be divided by a column of labels that is a tensor.")
+    return labels
+
+
+def _require_rows(counts: Tensor, least: int, classes: Sequence[str]) -> None:
+    scarce = [number for number, count in enumerate(counts.tolist()) if 0 < count < least]
+    if scarce:
+        names = [f"{_class_name(classes, number)} ({counts[number]})" for number in scarce]
+        raise DataError(
+            f"Too few rows to set some aside in {len(names)} of the classes: {', '.join(names[:_SHOWN])}.",
+            expected=f"at least {least} rows a class",
+            remedy="Add rows of these classes, remove the classes, or lay the data out in train, val and test.",
+        )
 
 
 def _group_note(splits: Mapping[str, Split]) -> str:
@@ -162,19 +239,9 @@ def divide(split: Split, fraction: float, seed: int, classes: Sequence[str] = ()
     Raises:
         DataError: A class has fewer than three rows, or would have none left.
     """
-    groups = bound(split)
-    labels = split.columns.get("label", torch.zeros(len(split), dtype=torch.int64))
-    if not isinstance(labels, Tensor):
-        raise DataError("Rows can only be divided by a column of labels that is a tensor.")
+    groups, labels = bound(split), _labels(split)
     counts = torch.bincount(labels, minlength=len(classes))
-    scarce = [number for number, count in enumerate(counts.tolist()) if 0 < count < 3]
-    if scarce:
-        names = [f"{_class_name(classes, number)} ({counts[number]})" for number in scarce]
-        raise DataError(
-            f"Too few rows to set some aside in {len(names)} of the classes: {', '.join(names[:_SHOWN])}.",
-            expected="at least 3 rows a class",
-            remedy="Add rows of these classes, remove the classes, or lay the data out in train, val and test.",
-        )
+    _require_rows(counts, 3, classes)
     aside = _chosen(groups, labels, _targets(counts, fraction), seed)
     if bool(torch.bincount(labels[~aside], minlength=len(counts)).lt(counts.clamp(max=1)).any()) or not aside.any():
         raise DataError(

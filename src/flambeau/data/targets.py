@@ -55,7 +55,9 @@ def open_tables(path: Path, recipe: Recipe, values: Sequence[str], encode: Encod
         BadRows: Some rows or pictures cannot be used, and ``data.on_bad`` is ``fail``.
     """
     is_one = path.is_file() and is_table(path)
-    tables = {"train": path} if is_one else tables_of(path, EXTENSIONS) if path.is_dir() else {}
+    tables = {"train": path} if is_one else {}
+    if path.is_dir():
+        tables = tables_of(path, recipe.data, role="image", usual=IMAGES, endings=EXTENSIONS, labels=())
     if not tables:
         raise DataError("There is no table of pictures.", where=path, expected=forms)
     listing = read_listing(

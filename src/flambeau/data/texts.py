@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from flambeau.columns import Columns, Dataset, Split
+from flambeau.data import huggingface
 from flambeau.data.arrays import as_labels, encode_labels
 from flambeau.data.hashing import dataset_hash
 from flambeau.data.prepare import check_skipped
@@ -59,6 +60,8 @@ class Rows:
 
 def looks_like_texts(path: Path) -> bool:
     """Whether a file is a table with a column for texts or labels, or a folder has text files in class folders."""
+    if path.is_dir() and huggingface.is_saved(path):
+        return "Image" not in huggingface.kinds_saved(path)
     if path.is_dir():
         parts = _split_files(path)
         if parts:
@@ -128,6 +131,8 @@ def from_python(source: Any, name: str | None = None, origin: str | None = None)
     """
     if isinstance(source, Dataset):
         return source
+    if huggingface.is_object(source):
+        return _from_huggingface(source, name or "texts", origin or "a data set in memory")
     splits = source if isinstance(source, Mapping) else {"train": source}
     unknown = sorted(str(split) for split in set(splits) - {"train", "val", "test"})
     if unknown or "train" not in splits:
@@ -136,6 +141,16 @@ def from_python(source: Any, name: str | None = None, origin: str | None = None)
         )
     rows = {split: _from_pair(part, split) for split, part in splits.items()}
     return assemble(rows, name=name or "texts", source=origin or "objects in memory")
+
+
+def _from_huggingface(source: Any, name: str, origin: str) -> Dataset:
+    notes: list[str] = []
+    rows = {}
+    for split, table in huggingface.tables_of(source, name, notes).items():
+        text, label = choose_column(table, "text", None, TEXT_NAMES), choose_column(table, "label", None, LABEL_NAMES)
+        names = [f"{table.path}:{line}" for line in table.lines]
+        rows[split] = Rows(table.columns[text], table.columns[label], names)
+    return assemble(rows, name=name, source=origin, notes=notes)
 
 
 def _from_pair(part: Any, split: str) -> Rows:

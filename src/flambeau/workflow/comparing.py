@@ -142,4 +142,4 @@ def _notes(runs: list[Run]) -> list[str]:
 def _division(run: Run) -> tuple[Any, ...]:
     data = run.recipe.data
     examples = run.info["data"].get("examples", {})
-    return (data.test, data.split_seed, tuple(sorted(examples.items())))
+    return (data.test, data.split_seed, data.fold, data.group, tuple(sorted(examples.items())))

@@ -13,6 +13,7 @@ from torch import nn
 from flambeau import catalog, datasets
 from flambeau.columns import Dataset
 from flambeau.core import Facts
+from flambeau.data.huggingface import is_name
 from flambeau.errors import FlambeauError, ModelError, RecipeError, UsageError, did_you_mean
 from flambeau.model import Model, load
 from flambeau.models.fit import check_fit, dry_run
@@ -94,7 +95,7 @@ def inspect(
     if not isinstance(target, str | Path):
         return _data(target, task, varied)
     text, path = str(target), Path(target)
-    if text in catalog.names("datasets"):
+    if text in catalog.names("datasets") or is_name(text):
         return _data(text, task, varied)
     if owner is not None:
         return _named(text, owner, facts, settings or {})

@@ -117,3 +117,12 @@ def _epoch_fields(record: Record) -> dict[str, float]:
         "loss": record.values.get("val/loss", nan),
         "loss_mean_of_batches": record.values.get("val/loss_mean_of_batches", nan),
     }
+
+
+def console_for(console: Console | None, quiet: bool) -> Console | None:
+    """The console to print to: the one that is given, else one on standard output; none when nothing is to be said."""
+    if quiet or console is not None:
+        return None if quiet else console
+    from rich.console import Console
+
+    return Console()

@@ -37,7 +37,7 @@ from flambeau.workflow.segments import Segment, appended, first, schedule_of
 from flambeau.workflow.signals import Listening
 from flambeau.workflow.spending import Clock, Groups
 from flambeau.workflow.starting import is_free
-from flambeau.workflow.telling import Teller
+from flambeau.workflow.telling import Teller, console_for
 from flambeau.workflow.troubles import computing
 
 if TYPE_CHECKING:
@@ -97,22 +97,49 @@ def train(
         True
     """
     started = time.monotonic()
-    named = os.fspath(source) if isinstance(source, str | os.PathLike) else None
+    resolved = recipe_for(
+        source, recipe, model, settings=settings, task=task, epochs=epochs, seed=seed, device=device, init=init
+    )
+    if out is not None:
+        require_empty(Path(out))
+    teller = Teller(console_for(console, quiet), resolved)
+    named = os.fspath(source) if is_named(source) else None
+    free = is_free(named, recipe, model, init, settings)
+    with computing(resolved):
+        network = None if isinstance(model, str) else model
+        job = assemble(resolved, None if named else source, network, teller, free=free)
+        job = with_epochs(with_rate(job, rules_of(job.recipe)), rules_of(job.recipe), started)
+        return _begin(job, Path(out) if out is not None else default_folder(job), model, list(observers), started)
+
+
+def recipe_for(
+    source: Any,
+    recipe: str | Path | Mapping[str, Any] | Recipe | None,
+    model: str | nn.Module | type[nn.Module] | None,
+    *,
+    settings: Iterable[str] = (),
+    task: str | None = None,
+    epochs: int | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    init: str | Path | None = None,
+) -> Recipe:
+    """The recipe of a run that is asked for by these arguments of :func:`train`.
+
+    Raises:
+        RecipeError: It is not valid.
+    """
+    named = os.fspath(source) if is_named(source) else None
     asked = model if isinstance(model, str) else None if model is None else f"python:{_class_name(model)}"
     resolved = resolve(
         named, recipe, settings=settings, model=asked, task=task, epochs=epochs, seed=seed, device=device, init=init
     )
-    resolved = _with_absolute_source(resolved)
-    if out is not None:
-        require_empty(Path(out))
-    teller = Teller(_console(console, quiet), resolved)
-    free = is_free(named, recipe, model, init, settings)
-    with computing(resolved):
-        job = assemble(
-            resolved, None if named else source, None if isinstance(model, str) else model, teller, free=free
-        )
-        job = with_epochs(with_rate(job, rules_of(job.recipe)), rules_of(job.recipe), started)
-        return _begin(job, Path(out) if out is not None else default_folder(job), model, list(observers), started)
+    return _with_absolute_source(resolved)
+
+
+def is_named(source: Any) -> bool:
+    """Whether data is given by its name or path, not as an object."""
+    return isinstance(source, str | os.PathLike)
 
 
 def _begin(job: Job, path: Path, model: Any, observers: list[Observer], started: float) -> Run:
@@ -164,7 +191,7 @@ def resume(
     run = Run(run.path if isinstance(run, Run) else run)
     with files.locked(run.path):
         run = Run(run.path)
-        teller = Teller(_console(console, quiet), run.recipe)
+        teller = Teller(console_for(console, quiet), run.recipe)
         segments = _segments(run, epochs)
         if run.finished and epochs is None:
             teller.say(f"The run in {run.path} is finished. To train longer: flambeau resume {run.path} --epochs N")
@@ -425,11 +452,3 @@ def _as_json(value: Any) -> Any:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _console(console: Console | None, quiet: bool) -> Console | None:
-    if quiet or console is not None:
-        return None if quiet else console
-    from rich.console import Console
-
-    return Console()
