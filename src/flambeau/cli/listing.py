@@ -57,7 +57,9 @@ def models(wanted: Wanted = None, json: Json = False, debug: Debug = False, quie
                 to.text(row["name"])
         else:
             for number, (tasks, group) in enumerate(itertools.groupby(rows, lambda row: row["tasks"])):
-                to.text(f"{chr(10) if number else ''}for {', '.join(tasks)}:")
+                if number:
+                    to.text()
+                to.paragraph(f"for {', '.join(tasks)}:", "", "    ")
                 _print_models(to, list(group), everything=wanted is None)
             to.text(
                 "\nParameters are counted for a small problem, such as ten classes of 1x28x28, and where there are "

@@ -79,18 +79,9 @@ def train(
         flags += [f"train.minutes={minutes}"] if minutes is not None else []
         flags += [f"train.threads={threads}"] if threads is not None else []
         flags += [f"augment.preset={augment}"] if augment is not None else []
-        asked: dict[str, Any] = {
-            "recipe": recipe,
-            "model": model,
-            "task": task,
-            "epochs": epochs,
-            "seed": seed,
-            "device": device,
-            "settings": [*(settings or []), *flags],
-            "init": init,
-            "out": out,
-            "console": to.console,
-        }
+        asked: dict[str, Any] = {"recipe": recipe, "model": model, "task": task, "epochs": epochs, "seed": seed}
+        asked |= {"device": device, "settings": [*(settings or []), *flags], "init": init, "out": out}
+        asked |= {"console": to.console}
         to.result(_once(source, asked) if folds is None else _folds(to, source, folds, asked))
 
 

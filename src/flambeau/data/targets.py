@@ -28,7 +28,7 @@ FORMS = (
 )
 
 NUMBERS = FORMS.format(what="a column of numbers", pair="numbers (N,) or (N, T)")
-LABELS = FORMS.format(what="a column of labels such as cat;dog", pair="labels (N, K) of 0 and 1, or lists of names")
+LABELS = FORMS.format(what="a column of labels such as cat;dog", pair="labels (N, K) of 0 and 1")
 
 SEPARATORS = (";", "|", ",")
 """What parts the labels in a cell: the first of these that is in any."""

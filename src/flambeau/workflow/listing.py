@@ -11,7 +11,7 @@ import torch
 from flambeau import catalog
 from flambeau.core import Builder, Facts
 from flambeau.data.datasets.locate import Layout, roots, seen
-from flambeau.datasets import DEFAULT
+from flambeau.datasets import DEFAULT, task_of
 from flambeau.errors import FlambeauError, UsageError, did_you_mean
 from flambeau.models.published import published
 from flambeau.task import Task
@@ -106,6 +106,8 @@ def _model(name: str, tasks: list[str], count: bool) -> dict[str, Any]:
 def tasks() -> list[dict[str, Any]]:
     """The tasks: ``name``, ``about``, ``data`` (what may be given), ``datasets``, ``models``, its ``recipe``."""
     recipes_of: dict[str, list[str]] = {}
+    for name in catalog.names("datasets"):
+        recipes_of.setdefault(task_of(name), []).append(name)
     for tables in map(catalog.recipe_tables, catalog.recipe_names()):
         source = tables.get("data", {}).get("source")
         if source in catalog.names("datasets"):
