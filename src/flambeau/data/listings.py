@@ -178,7 +178,7 @@ def listed(
 ) -> Listing:
     """As :func:`read_listing`, from tables that have been read."""
     found, ends = Listing(), tuple(endings)
-    optional = ("group",) if classes else ("group", "label")
+    optional = ("group",) if classes else ("group", "label", *values)
     for split, table in tables.items():
         columns = _columns(table, data, role, usual, ends, values, alone=len(tables) == 1)
         found.columns.update(columns)

@@ -126,7 +126,8 @@ def _number(cell: str, row: Row) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise DataError("The target is not a finite number.", where=row.where, received=cell[:80] or "nothing")
+        told = f"The target {cell[:40]!r} is not a finite number." if cell else "The target is empty."
+        raise DataError(told, where=row.where, expected="a finite number")
     return value
 
 
@@ -165,7 +166,7 @@ def labels_of(names: Sequence[str]) -> Encode:
 def _is_yes(cell: str, row: Row) -> bool:
     text = cell.strip().lower().removesuffix(".0")
     if text not in YES and text not in NO:
-        raise DataError("This says neither yes nor no.", where=row.where, expected="0 or 1", received=cell[:80])
+        raise DataError(f"{cell[:40]!r} says neither yes nor no.", where=row.where, expected="0 or 1")
     return text in YES
 
 

@@ -149,6 +149,22 @@ def thumbnail(raw: Any, facts: Facts) -> Tensor:
     return images.decode(raw, PictureRules.from_facts(facts["rules"]))
 
 
+def require_target(split: Split, info: Mapping[str, Any], column: str, forms: str) -> None:
+    """Refuses data whose pictures have another kind of target than a task learns.
+
+    Raises:
+        DataError: There is no such column.
+    """
+    if column not in split.columns:
+        found = "one class for each picture" if "label" in split.columns else "no targets"
+        raise DataError(
+            f"The data has {found}, and this task wants another kind of target.",
+            where=info.get("source"),
+            expected=forms,
+            remedy="Choose a task that fits: see `flambeau tasks`.",
+        )
+
+
 def checks(recipe: Recipe) -> list[str]:
     """Settings of pictures that contradict each other."""
     mistakes = []

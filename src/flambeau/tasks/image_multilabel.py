@@ -33,6 +33,7 @@ def _wanted(recipe: Recipe) -> tuple[str, ...]:
 
 def facts(split: Split, info: Mapping[str, Any], recipe: Recipe) -> Facts:
     """The labels, picture size and channels, and the rules that pictures are read by."""
+    image_inputs.require_target(split, info, "labels", targets.LABELS)
     return {"classes": list(info["classes"]), **image_inputs.facts_of(split, info, recipe)}
 
 

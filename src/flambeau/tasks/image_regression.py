@@ -36,6 +36,7 @@ def _wanted(recipe: Recipe) -> tuple[str, ...]:
 
 def facts(split: Split, info: Mapping[str, Any], recipe: Recipe) -> Facts:
     """The numbers' names, picture size and channels, and the rules that pictures are read by."""
+    image_inputs.require_target(split, info, "target", targets.NUMBERS)
     return {"targets": list(info["targets"]), **image_inputs.facts_of(split, info, recipe)}
 
 
