@@ -265,7 +265,8 @@ ARGUMENTS: Mapping[str, Settings] = {
     "rnn": ("model.embedding=8", "model.hidden=8"),
     "seq2seq": ("model.embedding=8", "model.hidden=8"),
     "sequential": (
-        'model.layers=[{type="AdaptiveAvgPool2d", output_size=4}, {type="Flatten"}, {type="Linear", out_features=3}]',
+        'model.layers=[{type="AdaptiveAvgPool2d", output_size=4}, {type="Flatten"}, '
+        '{type="Linear", out_features="classes"}]',
     ),
     "skip-gram": ("model.dimension=8",),
     "text-transformer": ("model.width=8", "model.layers=1", "model.heads=2", "model.inner=8"),
