@@ -34,7 +34,7 @@ test: .venv/.installed-dev ## Run the fast tests.
 	$(ONE_THREAD) $(PYTEST) -m "not slow" -n 2 $(ARGS)
 
 test-slow: .venv/.installed-dev ## Run the slow tests: killed runs, tutorials in full.
-	$(ONE_THREAD) $(PYTEST) -m slow -n 2 $(ARGS)
+	$(ONE_THREAD) $(PYTEST) -m slow -n 2 --durations=15 $(ARGS)
 
 kill: .venv/.installed-dev ## Kill a training process 200 times and compare what resumes (N=... for another number).
 	$(BIN)/python scripts/kill_many.py $(or $(N),200)
