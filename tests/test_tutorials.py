@@ -74,9 +74,3 @@ def test_fashion_mnist_is_worth_having(tmp_path: Path) -> None:
     run, _ = printed("fashion-mnist", tmp_path / "run")
     assert run.info["epochs"] == 5
     assert run.scores["test/accuracy"] >= 0.925
-
-
-@pytest.mark.slow
-def test_the_default_of_the_mini_set_reaches_its_score(tmp_path: Path) -> None:
-    run, _ = printed("fashion-mnist-mini", tmp_path / "run")
-    assert run.scores["test/accuracy"] >= 0.89
