@@ -55,7 +55,7 @@ def from_arrow(table: Any, path: Path, classes: Mapping[str, list[str]] | None =
         classes: What the numbers in some columns stand for; by default what the table's metadata say.
 
     Raises:
-        DataError: It has no rows.
+        DataError: It has no rows, or a text in it is damaged.
     """
     from pyarrow import types
 
@@ -64,19 +64,23 @@ def from_arrow(table: Any, path: Path, classes: Mapping[str, list[str]] | None =
     names = _class_names(table.schema.metadata) if classes is None else classes
     columns: dict[str, list[str]] = {}
     files: dict[str, list[bytes | None]] = {}
-    for field in table.schema:
-        kind, column = field.type, table[field.name]
-        if types.is_struct(kind) and {"bytes", "path"} <= {inner.name for inner in kind}:
-            rows = [row or {} for row in column.to_pylist()]
-            files[field.name] = [row.get("bytes") for row in rows]
-            columns[field.name] = [
-                row.get("path") or (f"row {number}" if row.get("bytes") else "") for number, row in enumerate(rows, 1)
-            ]
-        elif types.is_binary(kind) or types.is_large_binary(kind):
-            files[field.name] = column.to_pylist()
-            columns[field.name] = [f"row {number}" if row else "" for number, row in enumerate(files[field.name], 1)]
-        elif not types.is_nested(kind):
-            columns[field.name] = [_named(value, names.get(field.name)) for value in column.to_pylist()]
+    with _said(path):
+        for field in table.schema:
+            kind, column = field.type, table[field.name]
+            if types.is_struct(kind) and {"bytes", "path"} <= {inner.name for inner in kind}:
+                rows = [row or {} for row in column.to_pylist()]
+                files[field.name] = [row.get("bytes") for row in rows]
+                columns[field.name] = [
+                    row.get("path") or (f"row {number}" if row.get("bytes") else "")
+                    for number, row in enumerate(rows, 1)
+                ]
+            elif types.is_binary(kind) or types.is_large_binary(kind):
+                files[field.name] = column.to_pylist()
+                columns[field.name] = [
+                    f"row {number}" if row else "" for number, row in enumerate(files[field.name], 1)
+                ]
+            elif not types.is_nested(kind):
+                columns[field.name] = [_named(value, names.get(field.name)) for value in column.to_pylist()]
     return Table(path, columns, list(range(1, table.num_rows + 1)), files=files)
 
 
@@ -103,7 +107,7 @@ def _said(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except (pyarrow.lib.ArrowException, OSError) as error:
+    except (pyarrow.lib.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError("The file is no Parquet table, or is damaged.", where=path, received=error) from error
 
 
