@@ -43,7 +43,8 @@ ALLOWED: dict[str, set[str]] = {
     "run": BASE | BUILDING | NAMED | {"engine", "tasks"},
     "workflow": BASE | BUILDING | NAMED | {"engine", "tasks"},
     "export": BASE | BUILDING | NAMED | {"engine", "tasks", "workflow"},
-    "cli": BASE | BUILDING | NAMED | {"engine", "tasks", "workflow", "export"},
+    "eject": BASE | BUILDING | NAMED | {"engine", "tasks", "workflow"},
+    "cli": BASE | BUILDING | NAMED | {"engine", "tasks", "workflow", "export", "eject"},
     "__main__": {"cli"},
 }
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flambeau import datasets
+    from flambeau.eject.writing import eject_run
     from flambeau.errors import FlambeauError
     from flambeau.export.importing import import_weights
     from flambeau.export.writing import export_model
@@ -37,6 +38,7 @@ __all__ = [
     "Run",
     "compare",
     "datasets",
+    "eject_run",
     "evaluate",
     "export_model",
     "import_weights",
@@ -54,6 +56,7 @@ _HOMES = {
     "Recipe": "flambeau.recipe",
     "Run": "flambeau.run",
     "compare": "flambeau.workflow.comparing",
+    "eject_run": "flambeau.eject.writing",
     "evaluate": "flambeau.workflow.scoring",
     "export_model": "flambeau.export.writing",
     "import_weights": "flambeau.export.importing",

@@ -76,6 +76,8 @@ class Metrics:
         select: The score by which one state of the model is preferred over another.
         mode: Whether more or less of that score is better.
         columns: The scores to show while training goes on, each with the format of its number.
+        brief: The scores that states are selected by, bit for bit, from all outputs and batches of a split: for a
+            script that someone is to read.
     """
 
     start: Callable[[torch.device], dict[str, Tensor]]
@@ -84,6 +86,7 @@ class Metrics:
     select: str
     mode: Literal["max", "min"]
     columns: tuple[tuple[str, str], ...] = (("loss", ".4f"),)
+    brief: Callable[[Iterable[tuple[Batch, Batch]]], Scores] | None = None
 
     def better(self, score: float, than: float | None) -> bool:
         """Whether a score improves on an earlier one (on none: always, unless it is not a number)."""

@@ -6,7 +6,7 @@ the host before the result is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -61,7 +61,24 @@ def classification(classes: int, topk: Sequence[int] = (3, 5)) -> Metrics:
     def result(sums: Mapping[str, Tensor]) -> Scores:
         return _result(sums, kept)
 
-    return Metrics(start=start, add=add, result=result, select="accuracy", mode="max", columns=COLUMNS)
+    return Metrics(
+        start=start, add=add, result=result, select="accuracy", mode="max", columns=COLUMNS, brief=accuracy_and_loss
+    )
+
+
+def accuracy_and_loss(evaluated: Iterable[tuple[Batch, Batch]]) -> Scores:
+    """The fraction whose largest logit is the true class's, and the mean cross-entropy in nats.
+
+    Args:
+        evaluated: Outputs and batches, as ``add`` of :func:`classification` takes them.
+    """
+    count, right, loss = 0, 0, 0.0
+    for outputs, batch in evaluated:
+        logits, label = outputs["logits"], batch["label"]
+        count += len(label)
+        right += int((logits.argmax(1) == label).sum())
+        loss += float(F.cross_entropy(logits.double(), label, reduction="sum"))
+    return {"accuracy": right / count, "loss": loss / count}
 
 
 def confusion_matrix(labels: Tensor, predicted: Tensor, classes: int) -> Tensor:

@@ -25,7 +25,7 @@ def picture_transform(augment: Augment, mirrored: bool, classes: int = 0) -> Tra
     """The augmentation of ``batch["image"]`` that a recipe asks for, or None when it asks for none.
 
     First comes what moves a picture (mirror, shift, crop, rotate), then colours, RandAugment, cutout, and last mixing,
-    which adds ``target``, float32 ``(N, K)``, to the batch.
+    which adds ``target``, float32 ``(N, K)``, to the batch. The rows of a draw lie on the pictures' device.
 
     Args:
         augment: The recipe's table.
@@ -38,7 +38,6 @@ def picture_transform(augment: Augment, mirrored: bool, classes: int = 0) -> Tra
 
     def transform(batch: Batch, draw: Draw) -> Batch:
         images = batch["image"]
-        draw = Draw(draw.seed, draw.epoch, draw.rows.to(images.device))
         if moves:
             images = _moved(augment, mirrored, images, draw)
         if colours:

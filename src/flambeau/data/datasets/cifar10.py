@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flambeau.columns import Dataset, Split
 from flambeau.data.datasets import download, locate
@@ -60,20 +61,29 @@ def load(root: Sequence[Path] = (), *, url: str | None = None) -> Dataset:
         DataError: The files are damaged, or are nowhere and cannot be downloaded.
     """
     content, source = locate.obtain(LAYOUT, root, download.cifar("CIFAR10", url=url))
-    parts = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
-    splits = {split: _split(content, names, source) for split, names in parts.items()}
+    splits = {name: Split(made) for name, made in columns(content.__getitem__, where=source).items()}
     return Dataset("cifar10", splits, {**INFO, "source": str(source.absolute()), "notes": []}, dataset_hash(splits))
 
 
-def _split(content: Mapping[str, bytes], names: Sequence[str], source: Path) -> Split:
-    return assembled([unpickle(content[name], where=source / name) for name in names], "labels")
+def columns(content: Callable[[str], bytes], *, where: Path | None = None) -> dict[str, dict[str, Tensor]]:
+    """Pictures uint8 ``(N, 3, 32, 32)`` and labels int64 ``(N,)`` of both splits, from the six files.
+
+    Args:
+        content: Gives the content of a file by its name.
+        where: The folder, for errors.
+    """
+    parts = {"train": [f"data_batch_{number}" for number in range(1, 6)], "test": ["test_batch"]}
+    return {
+        split: joined([unpickle(content(name), where=where and where / name) for name in names], "labels")
+        for split, names in parts.items()
+    }
 
 
-def assembled(batches: Sequence[Mapping[str, Any]], key: str) -> Split:
+def joined(batches: Sequence[Mapping[str, Any]], key: str) -> dict[str, Tensor]:
     """The rows of several unpickled batches, with the labels that they have under a key."""
     images = np.concatenate([batch["data"] for batch in batches]).reshape(-1, 3, 32, 32)
     labels = [label for batch in batches for label in batch[key]]
-    return Split({"image": torch.from_numpy(images), "label": torch.tensor(labels, dtype=torch.int64)})
+    return {"image": torch.from_numpy(images), "label": torch.tensor(labels, dtype=torch.int64)}
 
 
 def unpickle(content: bytes, *, where: object = None) -> Any:
@@ -83,7 +93,7 @@ def unpickle(content: bytes, *, where: object = None) -> Any:
         DataError: The pickle asks for anything else, or is damaged.
     """
     try:
-        return _Restricted(io.BytesIO(content), encoding="latin1").load()
+        return restored(content)
     except DataError as error:
         error.where = None if where is None else str(where)
         raise
@@ -91,6 +101,11 @@ def unpickle(content: bytes, *, where: object = None) -> Any:
         raise DataError(
             "The pickled batch is damaged.", where=where, received=error, remedy="Fetch it again."
         ) from error
+
+
+def restored(content: bytes) -> Any:
+    """What a pickled batch holds, by an unpickler that makes nothing but data."""
+    return _Restricted(io.BytesIO(content), encoding="latin1").load()
 
 
 def _reconstruct(*arguments: Any) -> Any:

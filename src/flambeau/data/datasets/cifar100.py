@@ -3,8 +3,10 @@ Features from Tiny Images", 2009)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from torch import Tensor
 
 from flambeau.columns import Dataset, Split
 from flambeau.data.datasets import cifar10, download, locate
@@ -48,10 +50,15 @@ def load(root: Sequence[Path] = (), *, url: str | None = None) -> Dataset:
 
 def assemble(content: dict[str, bytes], source: Path) -> Dataset:
     """The data set from its three files."""
-    splits: dict[str, Split] = {
-        name: cifar10.assembled([cifar10.unpickle(content[name], where=source / name)], "fine_labels")
-        for name in ("train", "test")
-    }
+    splits = {name: Split(made) for name, made in columns(content.__getitem__, where=source).items()}
     classes = [str(name) for name in cifar10.unpickle(content["meta"], where=source / "meta")["fine_label_names"]]
     info = {**INFO, "classes": classes, "source": str(source.absolute()), "notes": []}
     return Dataset("cifar100", splits, info, dataset_hash(splits))
+
+
+def columns(content: Callable[[str], bytes], *, where: Path | None = None) -> dict[str, dict[str, Tensor]]:
+    """Pictures uint8 ``(N, 3, 32, 32)`` and fine labels int64 ``(N,)`` of both splits; as :func:`cifar10.columns`."""
+    return {
+        name: cifar10.joined([cifar10.unpickle(content(name), where=where and where / name)], "fine_labels")
+        for name in ("train", "test")
+    }

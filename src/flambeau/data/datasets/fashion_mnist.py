@@ -7,6 +7,9 @@ from pathlib import Path
 
 from flambeau.columns import Dataset
 from flambeau.data.datasets import download, mnist
+from flambeau.data.datasets.mnist import columns
+
+__all__ = ["columns", "load"]
 
 INFO = {
     "classes": [

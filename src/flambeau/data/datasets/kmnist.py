@@ -8,6 +8,7 @@ from pathlib import Path
 
 from flambeau.columns import Dataset
 from flambeau.data.datasets import download, mnist
+from flambeau.data.datasets.mnist import columns
 
 SUMS = {
     "train-images-idx3-ubyte.gz": "bdb82020997e1d708af4cf47b453dcf7",
@@ -16,6 +17,8 @@ SUMS = {
     "t10k-labels-idx1-ubyte.gz": "7320c461ea6c1c855c0b718fb2a4b134",
 }
 """Published for the packed files alone, so these are what is looked for."""
+
+__all__ = ["columns", "load"]
 
 INFO = {
     "classes": ["o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"],

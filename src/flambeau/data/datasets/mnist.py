@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from flambeau.columns import Dataset, Split
 from flambeau.data.datasets import download, idx, locate
 from flambeau.data.hashing import dataset_hash
@@ -78,13 +80,21 @@ def assemble(
         name.removesuffix(".gz"): gzip.decompress(data) if name.endswith(".gz") else data
         for name, data in found.items()
     }
-    splits = {
-        split: Split(
-            {
-                "image": idx.parse(content[f"{part}-images-idx3-ubyte"], where=source).unsqueeze(1),
-                "label": idx.parse(content[f"{part}-labels-idx1-ubyte"], where=source).long(),
-            }
-        )
+    splits = {name: Split(made) for name, made in columns(content.__getitem__, where=source).items()}
+    return Dataset(files.name, splits, {**info, "source": str(source.absolute()), "notes": []}, dataset_hash(splits))
+
+
+def columns(content: Callable[[str], bytes], *, where: object = None) -> dict[str, dict[str, Tensor]]:
+    """Pictures uint8 ``(N, 1, 28, 28)`` and labels int64 ``(N,)`` of both splits, from the four files.
+
+    Args:
+        content: Gives the uncompressed content of a file by its name.
+        where: Named in errors.
+    """
+    return {
+        split: {
+            "image": idx.parse(content(f"{part}-images-idx3-ubyte"), where=where).unsqueeze(1),
+            "label": idx.parse(content(f"{part}-labels-idx1-ubyte"), where=where).long(),
+        }
         for split, part in (("train", "train"), ("test", "t10k"))
     }
-    return Dataset(files.name, splits, {**info, "source": str(source.absolute()), "notes": []}, dataset_hash(splits))

@@ -1,0 +1,102 @@
+"""A network written as the expression that makes it, from the arguments that its layers were really made with."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch import nn
+
+from flambeau.eject.copying import Copier
+from flambeau.eject.located import LINE
+from flambeau.eject.values import is_ours
+
+
+def recorded(copier: Copier, build: Callable[[], nn.Module]) -> nn.Module:
+    """A network that is built, with the arguments of every layer noted.
+
+    It is built twice: the first time tells which classes there are.
+    """
+    kinds = {type(module) for module in build().modules()}
+    with contextlib.ExitStack() as stack:
+        for kind in kinds:
+            stack.enter_context(_noting(copier, kind))
+        return build()
+
+
+@contextlib.contextmanager
+def _noting(copier: Copier, kind: type[nn.Module]) -> Iterator[None]:
+    """Inside the ``with`` block each module of a class notes what it is made with."""
+    before = kind.__init__
+    own = "__init__" in vars(kind)
+
+    def noting(self: nn.Module, *positional: Any, **named: Any) -> None:
+        if type(self) is kind:
+            copier.made[id(self)] = (self, positional, named)
+        before(self, *positional, **named)
+
+    noting.__wrapped__ = before  # type: ignore[attr-defined]
+    kind.__init__ = noting  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        if own:
+            kind.__init__ = before  # type: ignore[method-assign]
+        else:
+            del kind.__init__
+
+
+def written_module(copier: Copier, module: nn.Module, indent: int = 0) -> str:
+    """The expression that makes a module; over several lines where one is too short."""
+    kind = type(module)
+    if kind is nn.Sequential:
+        return _sequential(copier, module, indent)
+    if not is_ours(kind):
+        return _foreign(copier, module, indent)
+    item = copier.class_item(kind)
+    _, positional, named = copier.made[id(module)]
+    names = list(copier.arguments_of(module))
+    left = [
+        _argument(copier, value, indent)
+        for name, value in zip(names, positional, strict=False)
+        if name not in item.dropped
+    ]
+    left += [f"{name}={_argument(copier, value, indent)}" for name, value in named.items() if name not in item.dropped]
+    return _called(item.place, left, indent)
+
+
+def _foreign(copier: Copier, module: nn.Module, indent: int) -> str:
+    name = copier.written(type(module))
+    if id(module) not in copier.made:
+        copier.imports.add("from torch import nn")
+        return f"nn.{module!r}"
+    _, positional, named = copier.made[id(module)]
+    left = [_argument(copier, value, indent) for value in positional]
+    left += [f"{key}={_argument(copier, value, indent)}" for key, value in named.items()]
+    return _called(name or f"nn.{type(module).__name__}", left, indent)
+
+
+def _argument(copier: Copier, value: Any, indent: int) -> str:
+    if isinstance(value, nn.Module):
+        return copier.module(value, indent + 4)
+    return copier.written(value) or repr(value)
+
+
+def _called(name: str, arguments: list[str], indent: int) -> str:
+    line = f"{name}({', '.join(arguments)})"
+    if "\n" not in line and len(line) + indent + 8 <= LINE:
+        return line
+    pad = " " * (indent + 4)
+    return f"{name}(\n" + "".join(f"{pad}{argument},\n" for argument in arguments) + " " * indent + ")"
+
+
+def _sequential(copier: Copier, module: nn.Module, indent: int) -> str:
+    copier.imports.add("from torch import nn")
+    children = list(module.named_children())
+    if all(name == str(number) for number, (name, _) in enumerate(children)):
+        return _called("nn.Sequential", [copier.module(child, indent + 4) for _, child in children], indent)
+    copier.imports.add("from collections import OrderedDict")
+    pad, inner = " " * (indent + 4), " " * (indent + 8)
+    lines = "".join(f"{inner}{name}={copier.module(child, indent + 8)},\n" for name, child in children)
+    return f"nn.Sequential(\n{pad}OrderedDict(\n{lines}{pad})\n{' ' * indent})"

@@ -1,0 +1,156 @@
+"""A run as a script: it runs where Flambeau cannot be imported, and gives the run's losses and weights bit for bit."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from conftest import Command
+
+import flambeau
+from flambeau.run import Run
+
+QUICK = ("log.every=1", "log.tensorboard=false", "train.threads=1")
+
+RUNNER = """
+import os, runpy, sys
+sys.modules["flambeau"] = None  # whoever imports it now gets an ImportError
+for path in sys.argv[1:]:
+    runpy.run_path(path, run_name="__main__")
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A run to be ejected: what it trains on, by which recipe, with which settings."""
+
+    source: str
+    recipe: str | None
+    settings: tuple[str, ...]
+
+
+FAST = {
+    "default": Case("digits", None, ("train.epochs=2", "train.batch_size=256")),
+    "walk": Case("digits", "tutorial/mnist", ("train.epochs=1", "train.batch_size=500")),
+    "rich": Case(
+        "digits",
+        None,
+        (
+            "model.name=mlp",
+            "model.widths=[16]",
+            "model.dropout=0.1",
+            "augment.preset=strong",
+            "schedule.name=step",
+            "schedule.every=0.5",
+            "schedule.warmup=0.2",
+            "train.batch_size=256",
+            "train.epochs=3",
+            "train.accumulate=3",
+            "train.clip=0.5",
+            "train.ema=0.9",
+            "train.patience=2",
+            "initial.name=kaiming-normal",
+            "optimizer.name=muon",
+            "loss.class_weights=balanced",
+        ),
+    ),
+}
+
+
+def made(case: Case, folder: Path) -> Run:
+    """The run of a case, and its script beside it."""
+    settings = (*QUICK, *case.settings)
+    run = flambeau.train(case.source, recipe=case.recipe, settings=settings, out=folder / "run", quiet=True)
+    flambeau.eject_run(run, folder / "train.py")
+    return run
+
+
+def execute(scripts: Iterable[Path]) -> str:
+    """Runs scripts in a process that cannot import Flambeau; what they print."""
+    done = subprocess.run(
+        [sys.executable, "-c", RUNNER, *map(str, scripts)],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def require_equal(run: Run, folder: Path) -> None:
+    """Compares what a script left in a folder with the run."""
+    losses = [float(line) for line in (folder / "train-losses.txt").read_text(encoding="utf-8").split()]
+    assert losses == [line["loss"] for line in run.metrics() if "loss" in line]
+    weights = torch.load(folder / "train-selected.pt", weights_only=True)
+    kept = safetensors.torch.load_file(run.path / "model.safetensors")
+    assert kept.keys() <= weights.keys()
+    assert [name for name in kept if name != "temperature" and not torch.equal(kept[name], weights[name])] == []
+
+
+@pytest.fixture(scope="module")
+def fast(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    folder = tmp_path_factory.mktemp("ejected")
+    runs = {name: made(case, folder / name) for name, case in FAST.items()}
+    execute(folder / name / "train.py" for name in FAST)
+    return runs
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_a_script_gives_the_losses_and_weights_of_its_run(fast: dict[str, Run], name: str) -> None:
+    require_equal(fast[name], fast[name].path.parent)
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_a_script_is_plain_and_short(fast: dict[str, Run], name: str) -> None:
+    text = (fast[name].path.parent / "train.py").read_text(encoding="utf-8")
+    modules = {
+        getattr(node, "module", None) or node.names[0].name
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    }
+    assert {module.partition(".")[0] for module in modules} - set(sys.stdlib_module_names) <= {"numpy", "torch"}
+    assert max(map(len, text.splitlines())) <= 120
+    assert "REF" not in text
+
+
+def test_what_a_recipe_does_not_use_is_not_in_its_script(fast: dict[str, Run]) -> None:
+    walk = (fast["walk"].path.parent / "train.py").read_text(encoding="utf-8")
+    assert not any(word in walk for word in ("mixup", "cosine", "accumulate", "average", "clip", "augment"))
+    rich = (fast["rich"].path.parent / "train.py").read_text(encoding="utf-8")
+    assert all(word in rich for word in ("def mixup", "def step_down", "class Muon", "kaiming_normal_", "CLIP = 0.5"))
+    assert "xavier" not in rich
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "recipe", ["fashion-mnist-mini", "fashion-mnist", "cifar10", "mnist", "pictures", "tutorial/cifar10",
+               "tutorial/fashion-mnist", "tutorial/fashion-mnist-relu", "tutorial/mnist"],
+)  # fmt: skip
+def test_every_recipe_of_pictures_is_reproduced(recipe: str, tmp_path: Path) -> None:
+    settings = ("train.epochs=1", "train.batch_size=500", "train.eval_batch_size=500")
+    run = made(Case("fashion-mnist-mini", recipe, settings), tmp_path)
+    execute([tmp_path / "train.py"])
+    require_equal(run, tmp_path)
+
+
+def test_the_command_writes_a_script_and_says_how_to_run_it(fast: dict[str, Run], call: Command) -> None:
+    told = call("eject", fast["walk"].path, "--out", "walk.py")
+    assert told.code == 0 and "walk.py" in told.out and "python" in told.out
+    found = call("eject", fast["walk"].path, "--json").json
+    assert found["lines"] > 100 and Path(found["out"]).name == "train.py" and len(found["files"]) == 2
+
+
+def test_misuse_is_answered_with_what_to_do(fast: dict[str, Run], call: Command) -> None:
+    told = call("eject", fast["walk"].path, "--out", "walk.txt")
+    assert told.code == 2 and ".py" in told.err
+    told = call("eject", "nowhere")
+    assert told.code == 2 and "no such run" in told.err
