@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -29,6 +30,12 @@ from flambeau.eject.located import (
     tested,
 )
 from flambeau.eject.values import Scope, Unknown, closure_of, is_mode, is_ours, plain_text, value_of
+
+
+_TABLE = 1000
+"""Tensors of more numbers are not written into a script."""
+
+_OPENING = str.maketrans(")]}", "([{")
 
 
 @dataclass(slots=True)
@@ -61,10 +68,15 @@ class Item:
 class Copier:
     """Collects the definitions that a script needs."""
 
-    def __init__(self, settings: Mapping[str, tuple[str, Any]] | None = None) -> None:
+    def __init__(self, settings: Mapping[str, tuple[str, Any]] | None = None, stem: str = "train") -> None:
+        self.stem = stem
+        self.tables: dict[str, np.ndarray[Any, Any]] = {}
+        """What is too long for a script, and lies in a file beside it."""
         self.settings = dict(settings or {})
         self.items: list[Item] = []
         self.imports: set[str] = set()
+        self.zeroed = False
+        """Whether the network's text has zeros in place of numbers that are too many to write."""
         self.made: dict[int, tuple[nn.Module, tuple[Any, ...], dict[str, Any]]] = {}
         """How each module of the network was made: itself, positional and named arguments, by its id."""
         self._by_key: dict[Any, Item] = {}
@@ -86,8 +98,8 @@ class Copier:
         if line is not None:
             source, _, original = line.removeprefix("from ").partition(" import ")
             return self.named(source, original.partition(" as ")[0])
-        if isinstance(thing, type | types.FunctionType) and thing.__module__ == module:
-            return self.reference(thing)
+        if isinstance(thing, type) or isinstance(inspect.unwrap(thing), types.FunctionType):
+            return self.reference(inspect.unwrap(thing))
         return self._constant(module, name)
 
     def reference(
@@ -118,6 +130,10 @@ class Copier:
             return self._class_name(value)
         if isinstance(value, types.FunctionType) and is_ours(value):
             return self.reference(value)
+        if isinstance(value, torch.Tensor):
+            self.imports.add("import torch")
+            made = plain_text(value.tolist()) if value.numel() <= _TABLE else None
+            return f"torch.tensor({made}, dtype={value.dtype})" if made else None
         text = plain_text(value)
         if isinstance(value, torch.dtype):
             self.imports.add("import torch")
@@ -128,10 +144,36 @@ class Copier:
         key = ("table", text)
         if key not in self._by_key:
             item = self._new(key, name.lstrip("_").upper())
-            inner = textwrap.fill(text[1:-1], LINE - 8, initial_indent="    ", subsequent_indent="    ")
-            item.text = f"{item.place} = {text[0]}\n{inner}{',' * (text[-2:-1] != ',')}\n{text[-1]}"
+            opened = text.index(text[-1].translate(_OPENING)) + 1
+            inner = textwrap.fill(text[opened:-1], LINE - 8, initial_indent="    ", subsequent_indent="    ")
+            item.text = f"{item.place} = {text[:opened]}\n{inner}{',' * (text[-2:-1] != ',')}\n{text[-1]}"
             self._finish(item)
         return self._by_key[key].place
+
+    def kept(self, name: str, value: Any) -> str | None:
+        """The place of a constant that is read from the file of tables; None for what no such file can hold."""
+        wanted = name.lstrip("_").upper()
+        if isinstance(value, dict) and value and all(isinstance(part, torch.Tensor) for part in value.values()):
+            parts = {f"{wanted}.{key}": part for key, part in value.items()}
+            text = ", ".join(f"{plain_text(key)}: {self._read(f'{wanted}.{key}')}" for key in value)
+            text = "{" + text + "}"
+        elif isinstance(value, torch.Tensor):
+            parts, text = {wanted: value}, self._read(wanted)
+        elif isinstance(value, str):
+            parts, text = {wanted: value}, f'str(np.load(HERE / "{self.stem}-tables.npz")["{wanted}"])'
+        else:
+            return None
+        key = ("kept", wanted, id(value))
+        if key not in self._by_key:
+            self._kept.append(value)
+            self.tables |= {title: np.array(part) for title, part in parts.items()}
+            item = self._new(key, wanted)
+            item.text = f"{item.place} = {text}"
+            self._finish(item)
+        return self._by_key[key].place
+
+    def _read(self, title: str) -> str:
+        return f'torch.from_numpy(np.load(HERE / "{self.stem}-tables.npz")["{title}"])'
 
     def setting(self, node: ast.expr, value: Any) -> str | None:
         """The constant at the top of the script that a name stands for."""
@@ -294,12 +336,6 @@ class Copier:
         bound = inspect.signature(type(module)).bind(*positional, **named)
         bound.apply_defaults()
         return dict(bound.arguments)
-
-    def note_names(self, module: str, node: ast.AST) -> None:
-        """Brings in what the annotation of a field names."""
-        for inner in ast.walk(node):
-            if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load):
-                self.named(module, inner.id)
 
     def module(self, module: nn.Module, indent: int = 0) -> str:
         """The expression that makes a module."""

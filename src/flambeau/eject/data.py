@@ -159,7 +159,7 @@ def _division(raw: Dataset, read: Dataset, stem: str) -> tuple[list[str], bytes 
         held[name] = rows.numpy()
         parts.append(f'"{name}": rows_of(published["{origin}"], torch.from_numpy(rows["{name}"]))')
     before = [f'    rows = np.load(HERE / "{stem}.npz")'] if held else []
-    return [*before, "    return {", *(f"        {part}," for part in parts), "    }"], _npz(held) if held else None
+    return [*before, "    return {", *(f"        {part}," for part in parts), "    }"], npz(held) if held else None
 
 
 def _stored(read: Dataset, copier: Copier, stem: str) -> Reading:
@@ -198,10 +198,11 @@ def _stored(read: Dataset, copier: Copier, stem: str) -> Reading:
         lines.append('    splits["val"] = splits["test"]')
     note = f"{stem}.npz, beside this script, holds the examples as the run read them, decoded and of one size."
     imports = {"from pathlib import Path", "import numpy as np"}
-    return Reading("\n".join([*lines, "    return splits"]) + "\n", f'HERE / "{stem}.npz"', _npz(arrays), note, imports)
+    return Reading("\n".join([*lines, "    return splits"]) + "\n", f'HERE / "{stem}.npz"', npz(arrays), note, imports)
 
 
-def _npz(arrays: Mapping[str, Any]) -> bytes:
+def npz(arrays: Mapping[str, Any]) -> bytes:
+    """A NumPy archive of arrays or tensors, by name."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()

@@ -7,7 +7,7 @@ import sys
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from flambeau.eject.folding import folded
+from flambeau.eject.folding import folded, referenced
 from flambeau.eject.located import Edit, Text, bound_names, docstring_edit, edited
 from flambeau.eject.values import Scope, Several, plain_text
 
@@ -39,8 +39,10 @@ class ClassText:
             if isinstance(statement, ast.FunctionDef):
                 parts.append("\n" + textwrap.indent(self._method(statement), "    "))
             elif self._is_field(statement):
-                self.copier.note_names(self.kind.__module__, statement)
-                parts.append(("    " if len(parts) > 1 else "\n    ") + self.text.of(statement) + "\n")
+                field = referenced(
+                    self.text.of(statement), Scope(globals=self.globals), self.copier, self.kind.__module__
+                )
+                parts.append(("    " if len(parts) > 1 else "\n    ") + field + "\n")
         text = "".join(parts)
         return _without_idle_attributes(text).rstrip("\n")
 
@@ -53,7 +55,8 @@ class ClassText:
         return head + (f"    {shortened[0].text}\n" if shortened else "")
 
     def _is_field(self, statement: ast.stmt) -> bool:
-        is_record = any("dataclass" in self.text.of(one) for one in self.node.decorator_list)
+        marks = [*self.node.decorator_list, *self.node.bases]
+        is_record = any(mark in self.text.of(one) for one in marks for mark in ("dataclass", "NamedTuple"))
         bare = isinstance(statement, ast.AnnAssign) and statement.value is None
         return isinstance(statement, ast.Assign | ast.AnnAssign) and (is_record or not bare)
 

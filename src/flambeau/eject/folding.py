@@ -9,9 +9,11 @@ import types
 import typing
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
 from flambeau.core import Loss
 from flambeau.eject.located import Edit, Text, assigned, edited, import_of
-from flambeau.eject.values import Keys, Scope, Unknown, is_mode, is_ours, truth, value_of
+from flambeau.eject.values import Keys, Scope, Several, Unknown, is_mode, is_ours, truth, value_of
 
 if TYPE_CHECKING:
     from flambeau.eject.copying import Copier
@@ -35,6 +37,11 @@ def folded(source: str, scope: Scope, copier: Copier, module: str) -> str:
         if not edits:
             return edited(source, _references(text, scope, copier, module))
         source = edited(source, edits)
+
+
+def referenced(source: str, scope: Scope, copier: Copier, module: str) -> str:
+    """A text with nothing put in but the names that the script gives things."""
+    return edited(source, _references(Text(source), scope, copier, module))
 
 
 class _Folder:
@@ -154,7 +161,7 @@ class _Folder:
         if self.stores.count(name) != 1 or not self.scope.uses(value):
             return False
         found = self._value(value)
-        if found is _NOTHING or isinstance(found, dict | list | set):
+        if found is _NOTHING or isinstance(found, dict | list | set | Keys | Several | Tensor):
             return False
         self.scope.known[name] = found
         return True
@@ -202,6 +209,9 @@ class _Folder:
                 return known
             case ast.BoolOp():
                 return self._boolean(node)
+            case ast.Attribute(value=owner, attr="columns") if self._is_split(owner):
+                self._replace(node, self.text.of(owner))
+                return True
             case ast.Call():
                 return self._call(node)
         return False
@@ -214,6 +224,8 @@ class _Folder:
         if about_self and not (value is None or isinstance(value, bool | str)):
             return False
         written = self.copier.setting(node, value) or self.copier.written(value)
+        if written is None and isinstance(node, ast.Name | ast.Subscript):
+            written = self.copier.kept(_title(node), value)
         if written is None or written == self.text.of(node):
             return False
         if isinstance(node, ast.Name) and len(written) > _LONG:
@@ -354,6 +366,13 @@ _LONG = 60
 
 _ROOM = 90
 """Longer than this no expression gets by what is put into it."""
+
+
+def _title(node: ast.Name | ast.Subscript) -> str:
+    """What a value is called where it stands: a variable's name, or the key that it is found by."""
+    if isinstance(node, ast.Name):
+        return node.id
+    return str(node.slice.value) if isinstance(node.slice, ast.Constant) else "table"
 
 
 def _loads(node: ast.Name) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from flambeau.eject.copying import Copier
 from flambeau.eject.located import LINE
@@ -23,6 +25,22 @@ def recorded(copier: Copier, build: Callable[[], nn.Module]) -> nn.Module:
         for kind in kinds:
             stack.enter_context(_noting(copier, kind))
         return build()
+
+
+def held(copier: Copier, plain: nn.Module, begun: nn.Module) -> dict[str, Tensor]:
+    """What a network holds at the start that its own code does not give: of the data, or of an earlier training.
+
+    Args:
+        copier: Has written the network.
+        plain: As its builder makes it.
+        begun: The same as the run began with it.
+    """
+    before, buffers = plain.state_dict(), {name for name, _ in begun.named_buffers()}
+    return {
+        name: value
+        for name, value in begun.state_dict().items()
+        if not torch.equal(value, before[name]) or (copier.zeroed and name in buffers)
+    }
 
 
 @contextlib.contextmanager
@@ -80,6 +98,12 @@ def _foreign(copier: Copier, module: nn.Module, indent: int) -> str:
 def _argument(copier: Copier, value: Any, indent: int) -> str:
     if isinstance(value, nn.Module):
         return copier.module(value, indent + 4)
+    if isinstance(value, dict) and copier.written(value) is None:
+        pairs = [f"{json.dumps(name)}: {_argument(copier, part, indent + 4)}" for name, part in value.items()]
+        return "{" + ", ".join(pairs) + "}"
+    if isinstance(value, Tensor) and copier.written(value) is None:
+        copier.zeroed = True  # the file of what the network holds at the start has it
+        return f"torch.zeros({tuple(value.shape)}, dtype={value.dtype})"
     return copier.written(value) or repr(value)
 
 

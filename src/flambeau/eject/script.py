@@ -10,15 +10,16 @@ from importlib import resources
 from typing import Any
 
 import torch
+from torch import nn
 
 from flambeau.columns import Dataset, Ragged, Split
 from flambeau.core import Draw, Metrics, Phase
 from flambeau.data import loader
 from flambeau.eject.copying import Copier
-from flambeau.eject.data import reading
+from flambeau.eject.data import npz, reading
 from flambeau.eject.located import LINE
 from flambeau.eject.naming import finished, imports_needed, in_order, laid_out, names_of
-from flambeau.eject.network import recorded
+from flambeau.eject.network import held, recorded
 from flambeau.eject.values import Keys
 from flambeau.engine import schedule, update
 from flambeau.engine.precision import DTYPES
@@ -28,7 +29,7 @@ from flambeau.recipe import Recipe
 from flambeau.run import Run
 from flambeau.tasks.common import tensors
 from flambeau.workflow.finishing import validates_apart
-from flambeau.workflow.job import Job
+from flambeau.workflow.job import Job, seed_everything
 
 
 def settings_of(recipe: Recipe) -> dict[str, tuple[str, Any]]:
@@ -79,9 +80,11 @@ def script_of(job: Job, run: Run, raw: Dataset, read: Dataset, stem: str) -> Scr
         stem: The script's name without its ending.
     """
     settings = settings_of(job.recipe)
-    copier = Copier(settings)
+    copier = Copier(settings, stem)
     data = reading(job.recipe, raw, read, copier, stem)
     values: dict[str, Any] = {**_pieces(job, copier), **_loop_values(job, run, copier, job.metrics())}
+    start = held(copier, plain_model(job), job.fresh_model())
+    values["held"] = _what_is_held(job) if start else ""
     sections = {
         "data": [data.text, values["ragged"]],
         "network": [values["network"], values["initialize"]],
@@ -90,6 +93,8 @@ def script_of(job: Job, run: Run, raw: Dataset, read: Dataset, stem: str) -> Scr
         "evaluation": [values[name] for name in ("brief", "start", "add", "result", "predict")],
         "training": [values[name] for name in ("schedule", "micro_batches", "averaged")],
     }
+    numbered = any('["row"]' in item.text for item in copier.items)
+    values |= {"row_before": "{**" if numbered else "", "row_after": ', "row": chosen}' if numbered else ""}
     done: set[int] = set()
     texts = {name: laid_out(in_order(copier.items, roots, done)) for name, roots in sections.items()}
     left_out = _left_out(job, run)
@@ -109,10 +114,15 @@ def script_of(job: Job, run: Run, raw: Dataset, read: Dataset, stem: str) -> Scr
     body = finished(_rendered(values), names)
     values["settings"] = _settings(job.recipe, settings, {**values, "body": set(re.findall(r"\w+", body))})
     body = finished(_rendered(values), names)
-    always = {"import torch", "from pathlib import Path"}
+    always = {"import torch", "from pathlib import Path", "import numpy as np"}
     imports = imports_needed(copier.imports | data.imports | always, body)
     text = finished(_rendered({**values, "imports": imports}), names)
-    return Script(text, {} if data.beside is None else {f"{stem}.npz": data.beside}, left_out)
+    beside = {
+        f"{stem}.npz": data.beside,
+        f"{stem}-start.npz": npz(start) if start else None,
+        f"{stem}-tables.npz": npz(copier.tables) if copier.tables else None,
+    }
+    return Script(text, {name: content for name, content in beside.items() if content is not None}, left_out)
 
 
 _SAMENESS = (
@@ -137,7 +147,7 @@ def _pieces(job: Job, copier: Copier) -> dict[str, str]:
             where=task.name,
             remedy="flambeau export writes the model itself for other programs.",
         )
-    model = recorded(copier, job.fresh_model)
+    model = recorded(copier, lambda: plain_model(job))
     train = job.dataset.splits["train"]
     draw = Draw(recipe.seed, 0, torch.arange(min(2, len(train))))
     transform = task.transform(recipe, job.facts)
@@ -165,6 +175,20 @@ def _pieces(job: Job, copier: Copier) -> dict[str, str]:
     for part, name in whole.items():
         made[part] = "" if metrics.brief else copier.reference(getattr(metrics, part), name=name, about=given)
     return made
+
+
+def plain_model(job: Job) -> nn.Module:
+    """The network as its builder and the seed give it, without what it is told of data or earlier training."""
+    seed_everything(job.recipe.seed)
+    model = job.task.build(job.recipe, job.facts, job.builder)
+    if job.recipe.initial.name != "default":
+        initialize(model, job.recipe.initial.name, job.recipe.initial.std)
+    return model
+
+
+def _what_is_held(job: Job) -> str:
+    earlier = job.recipe.initial.model is not None or bool(job.recipe.model.arguments().get("pretrained"))
+    return "the weights that training goes on from" if earlier else "what the network holds of the data"
 
 
 def _row_orders(job: Job, copier: Copier) -> dict[str, str]:

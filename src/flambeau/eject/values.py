@@ -254,6 +254,8 @@ def is_mode(value: Any) -> bool:
         return False
     if isinstance(value, list | tuple):
         return any(is_mode(part) for part in value)
+    if isinstance(value, dict):
+        return not any(isinstance(part, Tensor) for part in value.values())
     return not isinstance(value, Tensor | nn.Module | Several | Keys)
 
 
