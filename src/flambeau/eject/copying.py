@@ -31,7 +31,6 @@ from flambeau.eject.located import (
 )
 from flambeau.eject.values import Scope, Unknown, closure_of, is_mode, is_ours, plain_text, value_of
 
-
 _TABLE = 1000
 """Tensors of more numbers are not written into a script."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,38 +14,99 @@ from torch import Tensor, nn
 from flambeau.eject.copying import Copier
 from flambeau.eject.located import LINE
 from flambeau.eject.values import is_ours
+from flambeau.errors import UsageError
 
 
-def recorded(copier: Copier, build: Callable[[], nn.Module]) -> nn.Module:
+@dataclass(slots=True)
+class Making:
+    """What is seen while a network is made.
+
+    Attributes:
+        model: The network, once it is made.
+        made: Each module that is asked for by itself, with its weights as its constructor left them.
+        generator: The state of the random generator after the last of these.
+        changed: Weights that were changed after that, by their names in the network.
+        drawn: Whether numbers were drawn between or after constructors.
+        depth: How many constructors are at work.
+    """
+
+    model: nn.Module | None = None
+    made: list[tuple[nn.Module, dict[str, Tensor]]] = field(default_factory=list)
+    generator: Tensor | None = None
+    changed: set[str] = field(default_factory=set)
+    drawn: bool = False
+    depth: int = 0
+
+    def look(self) -> None:
+        """Notes whether anybody but a constructor has drawn numbers since the last one was done."""
+        self.drawn |= self.generator is not None and not torch.equal(self.generator, torch.get_rng_state())
+
+    def finish(self) -> None:
+        """Notes what has happened since the constructors were done.
+
+        Raises:
+            UsageError: Layers were changed, so that the constructors' arguments do not tell what the network is.
+        """
+        assert self.model is not None
+        names = {id(module): name for name, module in self.model.named_modules()}
+        self.look()
+        for module, before in self.made:
+            now = module.state_dict()
+            if {name: value.shape for name, value in before.items()} != {n: v.shape for n, v in now.items()}:
+                raise UsageError(
+                    f"{type(module).__name__} has its layers replaced after it is made, and a script cannot say how yet.",
+                    where="model.name",
+                    remedy="Eject a run of another network, such as compact, or of a class of your own.",
+                )
+            if id(module) in names:
+                prefix = names[id(module)]
+                different = {name for name, value in now.items() if not torch.equal(value, before[name])}
+                self.changed |= {f"{prefix}.{name}" if prefix else name for name in different}
+
+
+def recorded(copier: Copier, build: Callable[[], nn.Module]) -> Making:
     """A network that is built, with the arguments of every layer noted.
 
     It is built twice: the first time tells which classes there are.
     """
     kinds = {type(module) for module in build().modules()}
+    making = Making()
     with contextlib.ExitStack() as stack:
         for kind in kinds:
-            stack.enter_context(_noting(copier, kind))
-        return build()
+            stack.enter_context(_noting(copier, kind, making))
+        making.model = build()
+        making.finish()
+    return making
 
 
-def held(copier: Copier, plain: nn.Module, begun: nn.Module) -> dict[str, Tensor]:
+GENERATOR = "generator"
+"""Under this name the state of the random generator lies beside the first weights."""
+
+
+def held(copier: Copier, making: Making, begun: nn.Module, generator: Tensor) -> dict[str, Tensor]:
     """What a network holds at the start that its own code does not give: of the data, or of an earlier training.
 
     Args:
         copier: Has written the network.
-        plain: As its builder makes it.
+        making: What was seen while the builder made it.
         begun: The same as the run began with it.
+        generator: The state of the random generator then.
     """
-    before, buffers = plain.state_dict(), {name for name, _ in begun.named_buffers()}
-    return {
+    assert making.model is not None
+    made = making.model.state_dict()
+    buffers = {name for name, _ in begun.named_buffers()} if copier.zeroed else set()
+    found = {
         name: value
         for name, value in begun.state_dict().items()
-        if not torch.equal(value, before[name]) or (copier.zeroed and name in buffers)
+        if name in making.changed or name in buffers or not torch.equal(value, made[name])
     }
+    if making.drawn:
+        found[GENERATOR] = generator
+    return found
 
 
 @contextlib.contextmanager
-def _noting(copier: Copier, kind: type[nn.Module]) -> Iterator[None]:
+def _noting(copier: Copier, kind: type[nn.Module], making: Making) -> Iterator[None]:
     """Inside the ``with`` block each module of a class notes what it is made with."""
     before = kind.__init__
     own = "__init__" in vars(kind)
@@ -52,7 +114,14 @@ def _noting(copier: Copier, kind: type[nn.Module]) -> Iterator[None]:
     def noting(self: nn.Module, *positional: Any, **named: Any) -> None:
         if type(self) is kind:
             copier.made[id(self)] = (self, positional, named)
+        if making.depth == 0:
+            making.look()
+        making.depth += 1
         before(self, *positional, **named)
+        making.depth -= 1
+        if making.depth == 0:
+            making.made.append((self, {name: value.clone() for name, value in self.state_dict().items()}))
+            making.generator = torch.get_rng_state()
 
     noting.__wrapped__ = before  # type: ignore[attr-defined]
     kind.__init__ = noting  # type: ignore[method-assign]

@@ -19,7 +19,7 @@ from flambeau.eject.copying import Copier
 from flambeau.eject.data import npz, reading
 from flambeau.eject.located import LINE
 from flambeau.eject.naming import finished, imports_needed, in_order, laid_out, names_of
-from flambeau.eject.network import held, recorded
+from flambeau.eject.network import GENERATOR, Making, held, recorded
 from flambeau.eject.values import Keys
 from flambeau.engine import schedule, update
 from flambeau.engine.precision import DTYPES
@@ -82,9 +82,13 @@ def script_of(job: Job, run: Run, raw: Dataset, read: Dataset, stem: str) -> Scr
     settings = settings_of(job.recipe)
     copier = Copier(settings, stem)
     data = reading(job.recipe, raw, read, copier, stem)
-    values: dict[str, Any] = {**_pieces(job, copier), **_loop_values(job, run, copier, job.metrics())}
-    start = held(copier, plain_model(job), job.fresh_model())
-    values["held"] = _what_is_held(job) if start else ""
+    making = recorded(copier, lambda: plain_model(job))
+    if making.model is not None and job.recipe.initial.name != "default":
+        initialize(making.model, job.recipe.initial.name, job.recipe.initial.std)  # the script does so too
+    values: dict[str, Any] = {**_pieces(job, copier, making), **_loop_values(job, run, copier, job.metrics())}
+    begun = job.fresh_model()
+    start = held(copier, making, begun, torch.get_rng_state())
+    values |= {"held": _what_is_held(job) if start else "", "generator": GENERATOR in start}
     sections = {
         "data": [data.text, values["ragged"]],
         "network": [values["network"], values["initialize"]],
@@ -133,7 +137,7 @@ _SAMENESS = (
 _COLLATE = ("collate_before", "collate_after")
 
 
-def _pieces(job: Job, copier: Copier) -> dict[str, str]:
+def _pieces(job: Job, copier: Copier, making: Making) -> dict[str, str]:
     """Calls of everything of ours that the run used, by what they are for; the copier has the definitions.
 
     Raises:
@@ -147,7 +151,7 @@ def _pieces(job: Job, copier: Copier) -> dict[str, str]:
             where=task.name,
             remedy="flambeau export writes the model itself for other programs.",
         )
-    model = recorded(copier, lambda: plain_model(job))
+    assert making.model is not None
     train = job.dataset.splits["train"]
     draw = Draw(recipe.seed, 0, torch.arange(min(2, len(train))))
     transform = task.transform(recipe, job.facts)
@@ -157,7 +161,7 @@ def _pieces(job: Job, copier: Copier) -> dict[str, str]:
     collate = "" if task.collate is tensors else copier.reference(task.collate, name="collate")
     ragged = any(isinstance(column, Ragged) for column in train.columns.values())
     made = {
-        "network": copier.module(model, 4),
+        "network": copier.module(making.model, 4),
         "initialize": _initialize(copier, recipe),
         "transform": copier.reference(transform, name="augment", about=given) if transform else "",
         "draw": copier.reference(Draw) if transform else "",
@@ -180,15 +184,12 @@ def _pieces(job: Job, copier: Copier) -> dict[str, str]:
 def plain_model(job: Job) -> nn.Module:
     """The network as its builder and the seed give it, without what it is told of data or earlier training."""
     seed_everything(job.recipe.seed)
-    model = job.task.build(job.recipe, job.facts, job.builder)
-    if job.recipe.initial.name != "default":
-        initialize(model, job.recipe.initial.name, job.recipe.initial.std)
-    return model
+    return job.task.build(job.recipe, job.facts, job.builder)
 
 
 def _what_is_held(job: Job) -> str:
     earlier = job.recipe.initial.model is not None or bool(job.recipe.model.arguments().get("pretrained"))
-    return "the weights that training goes on from" if earlier else "what the network holds of the data"
+    return "the weights that training goes on from" if earlier else "what is not drawn or computed above"
 
 
 def _row_orders(job: Job, copier: Copier) -> dict[str, str]:
