@@ -11,6 +11,9 @@ from flambeau.engine.optim import Factory, optimizer
 from flambeau.errors import did_you_mean
 from flambeau.recipe import Recipe
 
+SMOOTHED = ("cross-entropy", "bce")
+"""The losses that label smoothing goes with."""
+
 
 def tensors(examples: Columns) -> dict[str, Tensor]:
     """The columns that are tensors already, as they are: the whole of ``collate`` where all examples have one size."""
@@ -61,8 +64,8 @@ def loss_checks(recipe: Recipe, known: Sequence[str]) -> list[str]:
     name = loss_name(recipe, known)
     if name not in known:
         return [f"loss.name: {recipe.task} takes {', '.join(known)}, received {name!r}"]
-    if recipe.loss.label_smoothing and name not in ("cross-entropy", "bce"):
-        return [f"loss.label_smoothing: goes with cross-entropy and bce; with {name} leave it at 0"]
+    if recipe.loss.label_smoothing and name not in SMOOTHED:
+        return [f"loss.label_smoothing: goes with {' and '.join(SMOOTHED)}; with {name} leave it at 0"]
     return []
 
 

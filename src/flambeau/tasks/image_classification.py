@@ -57,7 +57,7 @@ def measure(split: Split, facts: Facts, recipe: Recipe) -> Facts:
 def build(recipe: Recipe, facts: Facts, builder: Builder) -> nn.Module:
     """The named network behind its normalisation; checked with an example of the right shape."""
     network = builder(facts, **recipe.model.arguments())
-    check_fit(network, facts)
+    labels.check_outputs(recipe, check_fit(network, facts))
     return Classifier(network, facts["mean"], facts["std"])
 
 

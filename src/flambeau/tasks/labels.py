@@ -128,6 +128,28 @@ def metrics(recipe: Recipe, facts: Facts) -> Metrics:
     return classification(len(facts["classes"]))
 
 
+def check_outputs(recipe: Recipe, outputs: Tensor) -> None:
+    """Whether a network gives what the loss takes.
+
+    Args:
+        recipe: Its loss; only ``nll`` asks for more than scores.
+        outputs: What the network gives for some example, ``(N, K)``.
+
+    Raises:
+        ModelError: The loss takes log-probabilities and the outputs are none.
+    """
+    if loss_name(recipe, LOSSES) != "nll" or outputs.is_meta or bool((outputs.logsumexp(1).abs() < 1e-3).all()):
+        return
+    raise ModelError(
+        "The loss nll takes log-probabilities, and the network gives scores.",
+        where="loss.name",
+        expected="a network that ends in a log-softmax",
+        received=recipe.model.name,
+        remedy="Take loss.name = cross-entropy, which has the log-softmax in it; or end the network in one, as mlp "
+        "does with model.log_softmax = true and sequential with a last layer LogSoftmax.",
+    )
+
+
 def outputs_of(model: nn.Module, logits: Tensor) -> dict[str, Tensor]:
     """Logits ``(N, K)`` and calibrated probabilities ``(N, K)``, both float32."""
     return {"logits": logits, "probabilities": torch.softmax(logits / cast(Tensor, model.temperature), dim=1)}

@@ -154,7 +154,7 @@ def masks_of(uniform: Tensor, size: Sequence[int], most: Sequence[int]) -> Tenso
 def build(recipe: Recipe, facts: Facts, builder: Builder) -> nn.Module:
     """The named picture network behind its spectrogram; checked with an example of the right shape."""
     network = builder(facts, **recipe.model.arguments())
-    check_fit(network, facts)
+    labels.check_outputs(recipe, check_fit(network, facts))
     return SoundClassifier(network, facts)
 
 
