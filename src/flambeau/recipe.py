@@ -77,6 +77,8 @@ class Data(Part):
 
 
 def _as_pair(value: object) -> object:
+    if isinstance(value, int) and value < 1:
+        raise ValueError("expected at least 1")
     return [value, value] if isinstance(value, int) and not isinstance(value, bool) else value
 
 

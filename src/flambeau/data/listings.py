@@ -316,7 +316,13 @@ def _check_labels(found: Listing, path: Path, *, classes: bool) -> None:
     if not found.rows.get("train"):
         if found.bad:
             return  # the rows' own errors say more
-        raise DataError("The table has no rows of a training split.", where=path, expected="rows of train")
+        raise DataError(
+            "The table has no rows of a training split.",
+            where=path,
+            expected="rows of train",
+            received=f"rows of {', '.join(found.rows)}" if found.rows else "no rows",
+            remedy="Add such rows, or leave out the column of splits, and they are set aside by themselves.",
+        )
     if not classes:
         return
     labels = [row.label for row in found.rows["train"]]
