@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import AfterValidator
 from torch import Tensor, nn
 
 from flambeau.columns import Split
@@ -21,9 +22,10 @@ from flambeau.data.pictures import (
 )
 from flambeau.data.preview import describe
 from flambeau.data.splits import with_test_and_validation
+from flambeau.errors import DataError
 from flambeau.models.classifier import Classifier, check_fit
 from flambeau.models.frozen import Frozen
-from flambeau.recipe import Recipe
+from flambeau.recipe import Part, Recipe
 from flambeau.task import Intake, Outcome, Shown, Start, Task, View
 from flambeau.tasks import image_inputs, labels
 from flambeau.tasks.common import column_checks, tensors
@@ -36,12 +38,37 @@ START = Start(
     gain="Features that were learnt from ImageNet's 1.2 million pictures mostly recognise more than so few can teach.",
 )
 
+
+def _several(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(names) == 1 or len(set(names)) < len(names):
+        raise ValueError("expected two columns or more, each once")
+    return names
+
+
 FEATURE_BATCH = 32
 """Pictures that go through a frozen network at a time."""
 
 
+class ClassOptions(Part):
+    """What only this task has."""
+
+    classes: Annotated[tuple[str, ...], AfterValidator(_several)] = ()
+    """The columns of a table, one for each class, that hold its share or its votes. Without them there is a label."""
+
+
+def _wanted(recipe: Recipe) -> tuple[str, ...]:
+    return ClassOptions.model_validate(recipe.options).classes
+
+
 def facts(split: Split, info: Mapping[str, Any], recipe: Recipe) -> Facts:
     """Classes, picture size and channels, and the rules that pictures are read by."""
+    labels.require_loss(split, info, recipe)
+    if _wanted(recipe) and "target" not in split.columns:
+        raise DataError(
+            "options.classes names columns of a table, and the data has one class for each picture.",
+            where=info.get("source"),
+            remedy="Leave options.classes out, or give a table with these columns.",
+        )
     return {
         "classes": list(info["classes"]),
         **image_inputs.facts_of(split, info, recipe),
@@ -50,7 +77,7 @@ def facts(split: Split, info: Mapping[str, Any], recipe: Recipe) -> Facts:
 
 def measure(split: Split, facts: Facts, recipe: Recipe) -> Facts:
     """The facts with statistics of the pictures and the number of each class."""
-    counts = torch.bincount(split.tensor("label"), minlength=len(facts["classes"])).tolist()
+    counts = labels.counted(split, len(facts["classes"]))
     return {**facts, "counts": counts, **image_inputs.statistics(split, facts, recipe)}
 
 
@@ -142,14 +169,14 @@ def _first_pictures(outcome: Outcome, count: int, names: Sequence[str]) -> list[
 def checks(recipe: Recipe) -> list[str]:
     """Settings that contradict each other."""
     mistakes = image_inputs.checks(recipe) + column_checks(recipe, *ROLES)
-    return mistakes + labels.checks(recipe, mixes=recipe.augment.mixes)
+    return mistakes + labels.checks(recipe, mixes=recipe.augment.mixes, soft=bool(_wanted(recipe)))
 
 
 INTAKE = Intake(
     forms=FORMS,
     claims=claims_pictures,
-    open=open_pictures,
-    of_python=pictures_of_python,
+    open=lambda path, recipe: open_pictures(path, recipe, _wanted(recipe)),
+    of_python=lambda source, name, origin, recipe: pictures_of_python(source, name, origin, recipe, _wanted(recipe)),
     divide=lambda dataset, recipe: with_test_and_validation(dataset, recipe.data),
     describe=describe,
     align=labels.align,
@@ -190,6 +217,7 @@ TASK = Task(
     example=image_inputs.example,
     toy={"classes": [str(number) for number in range(10)], "size": [28, 28], "channels": 1, "mean": None, "std": None},
     parts=("images", "augment"),
+    options=ClassOptions,
     checks=checks,
     keep=labels.KEPT,
     start=START,
