@@ -157,12 +157,11 @@ def _print_data(to: Output, facts: dict[str, Any], about: dict[str, str], lines:
 
 
 def _print_network(to: Output, facts: dict[str, Any]) -> None:
-    to.text(f"input {_by(facts['input'])}\n")
-    rows = [["layer", "type", "output", "parameters", "multiply-adds", "how the shape follows"]]
-    for row in facts["layers"]:
-        adds = "?" if row["multiply_adds"] is None else _count(row["multiply_adds"])
-        shape = _by(row["output"][1:]) if row["output"] else "?"
-        rows.append([row["name"], row["type"], shape, _count(row["parameters"]), adds, row["formula"]])
+    from flambeau.report.network import layer_rows
+
+    to.text(f"input {'x'.join(map(str, facts['input']))}\n")
+    rows = layer_rows(facts["layers"], times="x")
+    rows = [[_count(cell) if isinstance(cell, int) else cell for cell in row] for row in rows]
     rows.append(["in all", "", "", f"{facts['parameters']:,}", f"{facts['multiply_adds']:,}", "for one example"])
     to.table(rows, frozenset({3, 4}))
 
@@ -218,10 +217,6 @@ def _score(value: float | None) -> str:
 
 def _count(number: int) -> str:
     return f"{number:,}" if number else ""
-
-
-def _by(sides: list[int]) -> str:
-    return "x".join(map(str, sides))
 
 
 _PRINTERS = {"network": _print_network, "run": _print_run, "model": _print_model}
