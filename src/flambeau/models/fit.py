@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flambeau.core import Facts
+from flambeau.core import Facts, device_of
 from flambeau.errors import ModelError
 from flambeau.models.hooks import is_leaf, watched
 
@@ -86,9 +86,7 @@ def check_fit(network: nn.Module, facts: Facts) -> None:
 
 
 def _run(network: nn.Module, pictures: Pictures, trace: Trace) -> object:
-    parameter = next(iter(network.parameters()), None)
-    device = torch.device("cpu") if parameter is None else parameter.device
-    example = torch.zeros(BATCH, pictures.channels, pictures.height, pictures.width, device=device)
+    example = torch.zeros(BATCH, pictures.channels, pictures.height, pictures.width, device=device_of(network))
     with dry_run(network), watched(network.named_modules(), trace.leave, trace.enter):
         return network(example)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from flambeau.core import Facts
+from flambeau.core import Facts, device_of
 from flambeau.errors import ModelError
 from flambeau.models.fit import dry_run
 from flambeau.models.search import END, PAD, START, Hypotheses, search
@@ -64,8 +64,7 @@ def check_translator(network: nn.Module, facts: Facts) -> None:
     Raises:
         ModelError: It cannot take them, or its output is not one score for each token.
     """
-    parameter = next(iter(network.parameters()), None)
-    device = torch.device("cpu") if parameter is None else parameter.device
+    device = device_of(network)
     source = torch.tensor([[4, 4, END], [4, END, PAD]], device=device) % facts["vocabulary"]
     target = torch.tensor([[START, 4], [START, 4]], device=device) % facts["vocabulary"]
     wanted = (2, 2, facts["vocabulary"])

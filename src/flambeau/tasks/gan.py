@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from flambeau.columns import Column, Columns, Dataset, Split
-from flambeau.core import Batch, Builder, Draw, Facts, Loss, Metrics, Phase, Scores, Transform
+from flambeau.core import Batch, Builder, Draw, Facts, Loss, Metrics, Phase, Scores, Transform, device_of
 from flambeau.data import brightness, pictures, preview
 from flambeau.data.augment import draws
 from flambeau.data.hashing import dataset_hash, key
@@ -139,7 +139,7 @@ def ready(model: nn.Module, dataset: Dataset) -> None:
             # Of the processor's generator alone: torch.manual_seed would reach the accelerators' too.
             torch.default_generator.manual_seed(_SEED)
             network = classifier(model.features.facts)
-        device = next(model.parameters()).device
+        device = device_of(model)
         accuracy = _teach(network.to(device), model.features, dataset, device)
         model.features.adopt(network, accuracy)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from flambeau.columns import Split
-from flambeau.core import Batch, Facts
+from flambeau.core import Batch, Facts, device_of
 from flambeau.data.pictures import FORMS, claims_pictures, open_pictures, pictures_of_python
 from flambeau.models.classifier import Classifier
 from flambeau.models.frozen import Frozen
@@ -74,7 +74,7 @@ def report(outcome: Outcome) -> tuple[list[Any], list[Any]]:
     )
 
     def looked(images: Tensor, classes: Tensor) -> Tensor | None:
-        device = next((parameter.device for parameter in outcome.model.parameters()), torch.device("cpu"))
+        device = device_of(outcome.model)
         return grad_cam(outcome.model, images.to(device), classes.to(device))
 
     train = outcome.dataset.splits["train"]

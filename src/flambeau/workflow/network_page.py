@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from flambeau.core import Batch, Facts
+from flambeau.core import Batch, Facts, device_of
 from flambeau.errors import FlambeauError, UsageError
 from flambeau.models.activations import Activation, activations, as_pictures, first_filters
 from flambeau.models.fit import dry_run
@@ -35,7 +34,7 @@ def network_page(
         BadRows: It cannot be read.
     """
     network = getattr(model, "network", model)
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     batch = task.example(facts) if example is None else _read(task, facts, example)
     batch = {key: value.to(device) for key, value in batch.items()}
 
