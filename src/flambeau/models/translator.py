@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from flambeau.core import Facts, device_of
-from flambeau.errors import ModelError
+from flambeau.errors import ModelError, one_line
 from flambeau.models.fit import dry_run
 from flambeau.models.search import END, PAD, START, Hypotheses, search
 
@@ -76,7 +76,7 @@ def check_translator(network: nn.Module, facts: Facts) -> None:
     # Whatever a user's own forward() raises must become a message; the original stays chained to it.
     except Exception as error:
         raise ModelError(
-            f"The network cannot translate: {type(error).__name__}: {' '.join(str(error).split())[:300]}",
+            f"The network cannot translate: {type(error).__name__}: {one_line(error, 300)}",
             where=type(network).__name__,
             expected="forward(source, target) of int64 (N, S) and (N, T) to logits (N, T, V)",
             remedy="Write forward() so, or choose the model transformer or seq2seq.",
