@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -95,7 +96,7 @@ def metrics(recipe: Recipe, facts: Facts) -> Metrics:
         wanted = standardized(target, shift.to(target.device), scale.to(target.device), log=facts["log"])
         made.add(sums, {**outputs, "loss": elementwise(outputs["standard"], wanted).mean(1)}, batch)
 
-    return Metrics(start=made.start, add=add, result=made.result, select="loss", mode="min", columns=made.columns)
+    return replace(made, add=add, select="loss", mode="min")
 
 
 def outputs_of(model: nn.Module, outputs: Tensor) -> dict[str, Tensor]:

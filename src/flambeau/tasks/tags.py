@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -93,9 +94,7 @@ def metrics(recipe: Recipe, facts: Facts) -> Metrics:
         losses = elementwise(outputs["logits"], batch["labels"].to(outputs["logits"].dtype), None)
         made.add(sums, {**outputs, "loss": losses.mean(1)}, batch)
 
-    return Metrics(
-        start=made.start, add=add, result=made.result, select=made.select, mode=made.mode, columns=made.columns
-    )
+    return replace(made, add=add)
 
 
 def outputs_of(logits: Tensor) -> dict[str, Tensor]:
