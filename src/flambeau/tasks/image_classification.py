@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -104,18 +103,16 @@ def tell(outcome: Outcome, recipe: Recipe) -> list[str | Shown]:
 
 def _first_pictures(outcome: Outcome, count: int, names: Sequence[str]) -> list[str | Shown]:
     """The first test pictures with what was predicted and what they are."""
-    from flambeau.data.preview import grid, to_terminal
+    from flambeau.data.preview import grid_png, to_terminal
 
     outputs = outcome.evaluation.outputs
     truth = [names[label] for label in outputs["label"][:count].tolist()]
     predicted = [names[label] for label in outputs["logits"][:count].argmax(1).tolist()]
     captions = [f"{guess} ({'right' if guess == name else name})" for guess, name in zip(predicted, truth, strict=True)]
     pictures = outcome.dataset.splits[outcome.split].tensor("image")[:count]
-    buffer = io.BytesIO()
-    grid(pictures, captions, min(count, 10)).save(buffer, "PNG")
     strip = Shown(
         "first-test-pictures.png",
-        buffer.getvalue(),
+        grid_png(pictures, captions, min(count, 10)),
         lambda width: to_terminal(pictures, captions, max(1, min(count, width // 22))),
     )
     lines = [f'predicted "{guess}", actual "{name}"' for guess, name in zip(predicted, truth, strict=True)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -148,15 +147,13 @@ def transform(recipe: Recipe, facts: Facts) -> Transform | None:
 def samples(dataset: Dataset, count: int, caption: Callable[[Split], Sequence[str]] | None = None) -> list[str | Shown]:
     """A grid of samples with captions, by default their classes."""
     pictures, captions = preview.samples(dataset, count, caption=caption)
-    buffer = io.BytesIO()
-    preview.grid(pictures, captions).save(buffer, "PNG")
 
     def terminal(width: int) -> Any:
         columns = max(1, width // 22)
         # Drawn anew: fewer samples still show as many classes as there is room for.
         return preview.to_terminal(*preview.samples(dataset, min(count, 2 * columns), caption=caption), columns)
 
-    return [Shown(f"{dataset.name}-samples.png", buffer.getvalue(), terminal)]
+    return [Shown(f"{dataset.name}-samples.png", preview.grid_png(pictures, captions), terminal)]
 
 
 def thumbnail(raw: Any, facts: Facts) -> Tensor:
