@@ -17,7 +17,7 @@ from flambeau.metrics.classification import classification
 from flambeau.metrics.tables import accuracy_interval, by_class
 from flambeau.recipe import Recipe
 from flambeau.task import Breakdown, Outcome
-from flambeau.tasks.common import loss_checks, loss_name, optimizer_checks, optimizer_of
+from flambeau.tasks.common import loss_checks, loss_name, optimizer_checks, optimizer_of, renumbered
 
 FEWEST = 100
 """Below so many validation examples a temperature follows chance more than the model, and none is fitted."""
@@ -170,19 +170,12 @@ def align(split: Split, info: Mapping[str, Any], facts: Facts) -> Split:
     Raises:
         DataError: The data has classes that the model does not know.
     """
-    theirs, classes = [str(name) for name in info["classes"]], facts["classes"]
-    unknown = [title for title in theirs if title not in classes]
-    if unknown:
-        raise DataError(
-            f"The data has classes that the model does not know: {', '.join(unknown[:10])}.",
-            where=info.get("source"),
-            expected=f"classes among {', '.join(classes[:20])}",
-            remedy="Name the classes (for a folder: its class folders) as the model does, or leave the others out.",
-        )
-    places, label = [classes.index(title) for title in theirs], split.tensor("label")
-    aligned = split.with_columns(label=label.new_tensor(places)[label])
+    remedy = "Name the classes (for a folder: its class folders) as the model does, or leave the others out."
+    numbers, label = renumbered(info, facts, "classes", remedy), split.tensor("label")
+    aligned = split.with_columns(label=label.new_tensor(numbers)[label])
     if "target" not in split.columns:
         return aligned
+    theirs, classes = [str(name) for name in info["classes"]], facts["classes"]
     if len(theirs) != len(classes) and theirs == [str(number) for number in range(len(theirs))]:
         raise DataError(
             "The distributions are over another number of classes.",
@@ -192,7 +185,7 @@ def align(split: Split, info: Mapping[str, Any], facts: Facts) -> Split:
         )
     given = split.tensor("target")
     target = given.new_zeros(len(given), len(classes))
-    target[:, places] = given
+    target[:, numbers] = given
     return aligned.with_columns(target=target)
 
 
