@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from flambeau.core import Builder
 from flambeau.errors import ModelError, RecipeError, UsageError, did_you_mean
+from flambeau.models.frozen import check_parts
 from flambeau.models.published import TORCHVISION
 from flambeau.recipe import OPTIONAL, Recipe, parse, read_toml
 from flambeau.task import Task
@@ -286,6 +287,8 @@ def _check_tables(task: Task, raw: Mapping[str, Any]) -> Iterable[str]:
 
 def _check_model(model: Mapping[str, Any], task: Task) -> Iterable[str]:
     name = model["name"]
+    if model.get("freeze") and task.family != "pictures":
+        yield f"model.freeze: is for networks of pictures; {task.name} trains the whole network"
     if not isinstance(name, str):
         yield f"model.name: expected a name, received {name!r}"
     elif name.startswith("python:") or in_file(name):
@@ -300,12 +303,12 @@ def _check_model(model: Mapping[str, Any], task: Task) -> Iterable[str]:
         except UsageError as error:
             yield f"model.name: {error.problem} {error.remedy}"
             return
-        given = {key: value for key, value in model.items() if key != "name"}
+        given = {key: value for key, value in model.items() if key not in ("name", "freeze")}
         unknown = given.keys() - known.keys()
         for key in sorted(unknown):
             yield f"model.{key}: {name} has no such argument. {did_you_mean(key, known)}"
         if not unknown:
-            yield from _try_arguments(name, given, task)
+            yield from _try_arguments(name, given, task, model.get("freeze"))
 
 
 def _unknown_model(name: str, task: Task) -> str:
@@ -322,11 +325,15 @@ def arguments(builder: Callable[..., Any]) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
-def _try_arguments(name: str, given: Mapping[str, Any], task: Task) -> Iterable[str]:
+def _try_arguments(name: str, given: Mapping[str, Any], task: Task, frozen: Any) -> Iterable[str]:
     """Builds the model for a small problem, so that a wrong value is found before any data is read."""
     try:
+        # Published weights are for colour pictures.
+        toy = {**task.toy, "channels": 3} if "pretrained" in given else task.toy
         with torch.device("meta"):
-            network(name, task)(task.toy, **given)
+            made = network(name, task)(toy, **given)
+        if isinstance(frozen, list):
+            check_parts(made, frozen)
     except ModelError as error:
         if str(error.where).startswith("model."):
             yield _in_one_line(error)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-import torch
 from pydantic import AfterValidator
 from torch import Tensor, nn
 
@@ -13,8 +12,6 @@ from flambeau.columns import Split
 from flambeau.core import Batch, Facts, device_of
 from flambeau.data.pictures import FORMS, claims_pictures, open_pictures, pictures_of_python
 from flambeau.errors import DataError
-from flambeau.models.classifier import Classifier
-from flambeau.models.frozen import Frozen
 from flambeau.recipe import Part, Recipe
 from flambeau.task import Intake, Outcome, Shown, Start, Task, View
 from flambeau.tasks import image_inputs, labels
@@ -32,10 +29,6 @@ def _several(names: tuple[str, ...]) -> tuple[str, ...]:
     if len(names) == 1 or len(set(names)) < len(names):
         raise ValueError("expected two columns or more, each once")
     return names
-
-
-FEATURE_BATCH = 32
-"""Pictures that go through a frozen network at a time."""
 
 
 class ClassOptions(Part):
@@ -68,20 +61,6 @@ def measure(split: Split, facts: Facts, recipe: Recipe) -> Facts:
     """The facts with statistics of the pictures and the number of each class."""
     counts = labels.counted(split, len(facts["classes"]))
     return {**facts, "counts": counts, **image_inputs.statistics(split, facts, recipe)}
-
-
-@torch.no_grad()
-def condense(model: nn.Module, split: Split) -> Split:
-    """Where only the last layer learns: features float32 ``(N, F)`` in place of the pictures."""
-    if not isinstance(model, Classifier) or not isinstance(model.network, Frozen):
-        return split
-    frozen, device = model.network.eval(), model.temperature.device
-    pictures = split.tensor("image")
-    parts = [
-        frozen.backbone(model.normalized(pictures[start : start + FEATURE_BATCH].to(device))).cpu()
-        for start in range(0, len(pictures), FEATURE_BATCH)
-    ]
-    return split.with_columns(image=torch.cat(parts))
 
 
 def predict(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -191,6 +170,5 @@ TASK = Task(
     checks=checks,
     keep=labels.KEPT,
     start=START,
-    condense=condense,
     calibrate=labels.calibrate,
 )

@@ -117,12 +117,11 @@ def with_inputs(recipe: Recipe) -> tuple[Recipe, list[str]]:
     if not catalog.has_network(name, task):  # a class of the user's own
         return recipe, []
     known = published(catalog.network(name, task))
-    if known is None:
-        return recipe, []
-    wanted, images = known.inputs(arguments), recipe.images
+    wanted, images = {} if known is None else known.inputs(arguments), recipe.images
     if not wanted:
-        random = bool(arguments.get("freeze")) and recipe.initial.model is None
-        return recipe, ["model.freeze: the weights are random; set model.pretrained = true as well"] if random else []
+        random = bool(recipe.model.freeze) and recipe.initial.model is None
+        instead = "go on from a model by --init" if known is None else "set model.pretrained = true as well"
+        return recipe, [f"model.freeze: the weights are random; {instead}"] if random else []
     if "images" not in task.parts or images.channels == 1:
         return recipe, ["model.pretrained: the weights are for colour pictures; grey ones are turned into these"]
     chosen: dict[str, Any] = {}
