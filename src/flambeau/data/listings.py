@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from flambeau.data.splits import SPLIT_NAMES
 from flambeau.data.tables import (
+    VALUE,
     Table,
     beginning,
     check_classes,
@@ -238,7 +239,7 @@ def _columns(
         wishes = {"label": others[0], **wishes} if len(others) == 1 else wishes
     columns = {
         role: choose_column(table, role, wishes.get(role), usual),
-        **{name: choose_column(table, "value", name, ()) for name in values},
+        **{name: choose_column(table, VALUE, name, ()) for name in values},
     }
     if not values:
         # One column that nothing else explains is what is to be learnt, whatever it is called.

@@ -24,6 +24,9 @@ PARQUET = ".parquet"
 LARGEST = 2 << 30
 """Bytes of a table, unpacked, beyond which it is not read into memory."""
 
+VALUE = "value"
+"""The role of columns that a task's options name, not ``data.columns``."""
+
 MOST_CLASSES = 1000
 """Classes beyond which a column holds something else, unless each has many rows."""
 
@@ -349,7 +352,7 @@ def choose_column(table: Table, role: str, wish: str | None, usual: Sequence[str
         where=table.path,
         expected=f"one of {', '.join(usual)}" if wish is None else None,
         received=f"columns {', '.join(table.columns)}" + ("" if table.header else " (the first row is no heading)"),
-        remedy=f"Say which one it is: --set data.columns.{role}=NAME",
+        remedy=None if role == VALUE else f"Say which one it is: --set data.columns.{role}=NAME",
     )
 
 
