@@ -20,7 +20,6 @@ from pydantic import ValidationError
 
 from flambeau.core import Builder
 from flambeau.errors import ModelError, RecipeError, UsageError, did_you_mean
-from flambeau.models.frozen import check_parts
 from flambeau.models.published import TORCHVISION
 from flambeau.recipe import OPTIONAL, Recipe, parse, read_toml
 from flambeau.task import Task
@@ -308,7 +307,7 @@ def _check_model(model: Mapping[str, Any], task: Task) -> Iterable[str]:
         for key in sorted(unknown):
             yield f"model.{key}: {name} has no such argument. {did_you_mean(key, known)}"
         if not unknown:
-            yield from _try_arguments(name, given, task, model.get("freeze"))
+            yield from _try_arguments(name, given, task)
 
 
 def _unknown_model(name: str, task: Task) -> str:
@@ -325,15 +324,11 @@ def arguments(builder: Callable[..., Any]) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
-def _try_arguments(name: str, given: Mapping[str, Any], task: Task, frozen: Any) -> Iterable[str]:
+def _try_arguments(name: str, given: Mapping[str, Any], task: Task) -> Iterable[str]:
     """Builds the model for a small problem, so that a wrong value is found before any data is read."""
     try:
-        # Published weights are for colour pictures.
-        toy = {**task.toy, "channels": 3} if "pretrained" in given else task.toy
         with torch.device("meta"):
-            made = network(name, task)(toy, **given)
-        if isinstance(frozen, list):
-            check_parts(made, frozen)
+            network(name, task)(task.toy, **given)
     except ModelError as error:
         if str(error.where).startswith("model."):
             yield _in_one_line(error)
