@@ -274,6 +274,15 @@ def test_pictures_of_a_folder_are_written_beside_it(tmp_path: Path, pictures: Pa
     assert "test accuracy" in alone(tmp_path / "out" / "mlp.py", "--steps", 3)
 
 
+def test_no_name_gets_out_of_the_text(tmp_path: Path) -> None:
+    name = 'a"""b\\n' if os.name == "posix" else "a"
+    run = begun(tmp_path / name, "digits", *DIGITS, model="mlp")
+    script = tmp_path / f"{name}.py"
+    eject_numpy(run, script)
+    assert name in (ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or "")
+    assert "test accuracy" in alone(script, "--steps", 1)
+
+
 # The parts, each by itself.
 
 Ours, Theirs = Callable[..., Tensor], Callable[..., torch.Tensor]

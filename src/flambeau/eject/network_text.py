@@ -50,7 +50,7 @@ def network_text(network: nn.Sequential, example: Tensor) -> str:
 
     Args:
         network: Of layers in :data:`ACTIVATIONS` and :data:`CALLS`.
-        example: Pictures ``(2, C, H, W)``; one alone has no variance to normalise by.
+        example: Pictures ``(N, C, H, W)`` of the size that it takes.
     """
     calls, shapes = [], []
     x = example.float()

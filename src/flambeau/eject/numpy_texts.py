@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Collection, Sequence
 
@@ -33,7 +34,9 @@ def introduction(run: Run, job: Job, chosen: Collection[str], names: Sequence[st
     ]
     told = "\n\n".join(textwrap.fill(paragraph, _WIDTH) for paragraph in paragraphs)
     calls = f"    python {script}\n    python {script} --steps 200 --losses losses.txt"
-    return f'"""{told}\n\n{calls}\n"""'
+    # A folder may be called anything, and its name must not end the text or escape from it.
+    safe = f"{told}\n\n{calls}\n".replace("\\", "\\\\").replace('"', '\\"')
+    return f'"""{safe}"""'
 
 
 def _exactness(chosen: Collection[str]) -> str:
@@ -95,7 +98,7 @@ SMOOTHING = {recipe.loss.label_smoothing}
 SHIFT = {recipe.augment.shift}  # pixels
 MEAN = np.reshape({job.facts["mean"]}, (-1, 1, 1))  # of each channel, in the training pictures
 STD = np.reshape({job.facts["std"]}, (-1, 1, 1))
-WEIGHTS = Path(__file__).with_name("{weights}")
-DATA = Path(__file__).with_name("{data}")
-FOLDER = Path({str(job.dataset.info.get("source", ""))!r})
+WEIGHTS = Path(__file__).with_name({json.dumps(weights)})
+DATA = Path(__file__).with_name({json.dumps(data)})
+FOLDER = Path({json.dumps(str(job.dataset.info.get("source", "")))})
 '''

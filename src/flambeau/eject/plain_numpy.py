@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from flambeau import files
 from flambeau.columns import Split
 from flambeau.datasets import opened
-from flambeau.eject.copying import script_of, section_of
+from flambeau.eject.assembling import script_of, section_of
 from flambeau.eject.network_text import has_modes, network_text
 from flambeau.eject.numpy_texts import introduction, settings
 from flambeau.errors import UsageError
@@ -69,7 +69,7 @@ def eject_numpy(run: Run, out: Path) -> dict[str, Any]:
     weights, data = (out.with_name(f"{out.stem}-{what}.npz") for what in ("weights", "data"))
     reading, arrays = _data(job)
     chosen = reading | _chosen(job, network)
-    example = job.dataset.splits["train"].tensor("image")[:2]
+    example = job.dataset.splits["train"].tensor("image")[:1]
     sources = [
         settings(job, weights.name, data.name),
         *(_part(name) for name in BEFORE),

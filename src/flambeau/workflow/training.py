@@ -349,6 +349,11 @@ def _require_source(run: Run, source: Any, model: Any) -> None:
 
 
 def require_same_data(run: Run, job: Job) -> None:
+    """Refuses data that is not what it was when a run began.
+
+    Raises:
+        RunError: It is not, or gives other facts.
+    """
     before = run.info["data"]["hash"]
     where = job.dataset.info.get("source") or job.dataset.name
     if job.dataset.hash != before:
