@@ -195,7 +195,7 @@ def test_losses_are_those_of_pytorch_in_float64(name: str, tmp_path: Path) -> No
 @pytest.mark.slow
 def test_lenet_on_pictures_of_28_pixels(tmp_path: Path) -> None:
     run = begun(tmp_path / "run", "fashion-mnist-mini", "augment.mirror=false", "augment.shift=0", model="lenet")
-    assert len(compare(run, tmp_path).splitlines()) <= 370
+    assert len(compare(run, tmp_path).splitlines()) <= 380
 
 
 @pytest.mark.slow
