@@ -65,7 +65,8 @@ def eject_numpy(run: Run, out: Path) -> dict[str, Any]:
     job = assemble(run.recipe, None, None, Teller(None, run.recipe), device="cpu")
     require_same_data(run, job)
     _require(run, _unfit(job))
-    network = cast(nn.Sequential, job.fresh_model().network)
+    with torch.random.fork_rng(devices=[]):
+        network = cast(nn.Sequential, job.fresh_model().network)
     weights, data = (out.with_name(f"{out.stem}-{what}.npz") for what in ("weights", "data"))
     reading, arrays = _data(job)
     chosen = reading | _chosen(job, network)
