@@ -250,6 +250,12 @@ def test_what_it_cannot_follow_is_refused_all_at_once(tmp_path: Path) -> None:
     assert not (tmp_path / "train.py").exists()
 
 
+def test_frozen_parts_are_refused(trained: Path, tmp_path: Path) -> None:
+    run = begun(tmp_path / "run", "digits", "model.freeze=true", init=trained)
+    with pytest.raises(UsageError, match=r"model\.freeze is set"):
+        eject_numpy(run, tmp_path / "train.py")
+
+
 def test_data_given_in_python_is_refused(tmp_path: Path) -> None:
     pictures = torch.randint(0, 256, (60, 1, 8, 8), dtype=torch.uint8)
     data = (pictures, torch.arange(60) % 3)

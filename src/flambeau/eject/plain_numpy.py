@@ -121,6 +121,7 @@ def _obstacles(run: Run) -> list[str]:
     resumed = recipe.initial.model is not None and recipe.model.arguments().get("norm") == "batch"
     found = {
         f"model.name is {recipe.model.name!r}; it knows {', '.join(NETWORKS)}": recipe.model.name not in NETWORKS,
+        "model.freeze is set": recipe.model.freeze,
         "model.dropout with selu is alpha dropout, which it has not": alpha and recipe.model.arguments().get("dropout"),
         "initial.model together with batch normalisation, which has tracked statistics already": resumed,
         "data.source is not set: the data was given in Python, and no file holds it": recipe.data.source is None,
@@ -141,7 +142,7 @@ def _obstacles(run: Run) -> list[str]:
 def _unfit(job: Job) -> list[str]:
     """What the script has no code for in the task and its data."""
     columns = job.dataset.splits["train"].columns
-    fits = job.task.input == "image" and "label" in columns
+    fits = job.task.input == "image" and "label" in columns and "target" not in columns
     return [] if fits else [f"its task is {job.task.name}; the script learns one class for each picture"]
 
 
