@@ -250,6 +250,15 @@ class OptimizerPart(Part):
     weight_decay: NonNegative = 0.0
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_sgd(cls, values: Any) -> Any:
+        """``momentum`` and ``nesterov``, by which the introductions call two forms of sgd, as what they are."""
+        forms = {"momentum": {"momentum": 0.9}, "nesterov": {"momentum": 0.9, "nesterov": True}}
+        if not isinstance(values, dict) or values.get("name") not in forms:
+            return values
+        return {**forms[values["name"]], **values, "name": "sgd"}
+
     @property
     def rate(self) -> float:
         """The learning rate as a number: 1 where it is still to be found, so that a schedule alone decides."""
