@@ -13,7 +13,7 @@ from conftest import Command
 from PIL import Image
 
 import flambeau
-from flambeau.columns import Dataset
+from flambeau.columns import Dataset, Split
 from flambeau.core import Batch
 from flambeau.data.prepare import prepare
 from flambeau.errors import BadRows, DataError, RecipeError
@@ -144,6 +144,19 @@ def test_msle_refuses_numbers_without_a_logarithm(tmp_path: Path) -> None:
         prepare(NUMBERS.intake.open(path, recipe), NUMBERS, recipe)
 
 
+def test_targets_of_other_data_are_put_in_the_order_of_the_model_by_name() -> None:
+    labels, facts = Split({"labels": torch.tensor([[1, 0], [1, 1]])}), {"classes": ["bird", "cat", "dog"]}
+    aligned = LABELS.intake.align(labels, {"classes": ["dog", "bird"]}, facts)
+    assert aligned.tensor("labels").tolist() == [[0, 0, 1], [1, 0, 1]]
+    with pytest.raises(DataError, match="labels that the model does not know: cow"):
+        LABELS.intake.align(labels, {"classes": ["dog", "cow"]}, facts)
+    numbers = Split({"target": torch.tensor([[1.0, 2.0, 3.0]])})
+    aligned = NUMBERS.intake.align(numbers, {"targets": ["z", "y", "x"]}, {"targets": ["x", "z"]})
+    assert aligned.tensor("target").tolist() == [[3.0, 1.0]]
+    with pytest.raises(DataError, match="lacks numbers that the model predicts: w"):
+        NUMBERS.intake.align(numbers, {"targets": ["z", "y", "x"]}, {"targets": ["w", "z"]})
+
+
 @pytest.mark.parametrize("loss", ["bce", "hinge", "squared-hinge"])
 def test_every_loss_of_labels_is_a_mean_over_labels_and_adds_up(loss: str) -> None:
     recipe = resolve("digits", None, task=LABELS.name, settings=[f"loss.name={loss}"])
@@ -177,7 +190,8 @@ def test_labels_through_the_commands(call: Command, tmp_path: Path) -> None:
     done = call("train", folder / "table.csv", "--task", "image-multilabel", "--epochs", "20", "--out", run, *settings)
     assert done.code == 0, done.err
     assert flambeau.Run(run).scores["test/micro_f1"] > 0.8
-    rows = json.loads(call("predict", run, folder / "1.png", folder / "6.png", "--format", "json").out)
+    asked = (folder / "1.png", folder / "6.png", "--top", "1", "--format", "json")
+    rows = json.loads(call("predict", run, *asked).out)
     for row in rows:
         likely = [entry["class"] for entry in row["classes"] if entry["probability"] >= 0.5]
         assert row["labels"] == likely

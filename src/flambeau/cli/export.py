@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from flambeau.cli.output import Debug, Json, Network, Output, Quiet, TrustCode, output
+from flambeau.cli.output import Debug, Json, Network, Output, Quiet, RunOrModel, TrustCode, output, own_network
 
 
 def export(
-    model: Annotated[Path, typer.Argument(help="A run folder or a model file.", metavar="RUN|MODEL")],
+    model: RunOrModel,
     out: Annotated[Path, typer.Option(help="The file to write.", metavar="FILE")],
     format: Annotated[str, typer.Option(help="What to write: state-dict, word2vec, ...")] = "state-dict",  # noqa: A002 - the option's name
     network: Network = None,
@@ -23,10 +23,8 @@ def export(
     """Write a model in a form that other programs read."""
     with output(json, debug, quiet) as to:
         from flambeau.export.writing import export_model
-        from flambeau.userfile import load_object
 
-        made_by = load_object(network) if network else None
-        result = export_model(model, out, format, network=made_by, trust_code=trust_code)
+        result = export_model(model, out, format, network=own_network(network), trust_code=trust_code)
         counts = [f"{name} {value:,}" for name, value in result.items() if isinstance(value, int)]
         told = f"{result['tensors']} tensors" if "tensors" in result else ", ".join(counts)
         to.text(f"{result['out']}: {told}" if told else str(result["out"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -11,11 +12,11 @@ from torch.nn import functional as F
 
 from flambeau.columns import Split
 from flambeau.core import Batch, Evaluation, Facts, Loss, Metrics, Phase
-from flambeau.errors import DataError, ModelError
+from flambeau.errors import ModelError
 from flambeau.metrics.multilabel import average_precision, f1, multilabel
 from flambeau.recipe import Recipe
 from flambeau.task import Breakdown, Outcome
-from flambeau.tasks.common import loss_checks, loss_name, optimizer_checks, optimizer_of
+from flambeau.tasks.common import loss_checks, loss_name, optimizer_checks, optimizer_of, renumbered
 
 KEPT = ("probabilities", "labels")
 """What an evaluation keeps for the report."""
@@ -93,9 +94,7 @@ def metrics(recipe: Recipe, facts: Facts) -> Metrics:
         losses = elementwise(outputs["logits"], batch["labels"].to(outputs["logits"].dtype), None)
         made.add(sums, {**outputs, "loss": losses.mean(1)}, batch)
 
-    return Metrics(
-        start=made.start, add=add, result=made.result, select=made.select, mode=made.mode, columns=made.columns
-    )
+    return replace(made, add=add)
 
 
 def outputs_of(logits: Tensor) -> dict[str, Tensor]:
@@ -118,14 +117,14 @@ def decode(outputs: Batch, facts: Facts) -> list[dict[str, Any]]:
 def line(row: Mapping[str, Any], top: int) -> str:
     """The labels that are said, and of the others the most probable ones in brackets."""
     chances = {entry["class"]: entry["probability"] for entry in row["classes"]}
-    said = [f"{name} {chances.get(name, 1.0):.1%}" for name in row["labels"]]
+    said = [f"{name} {chances[name]:.1%}" for name in row["labels"]]
     rest = [f"{name} {value:.1%}" for name, value in chances.items() if name not in row["labels"]]
     rest = rest[: max(0, top - len(said))]
     return "  ".join([*(said or ["none"]), *([f"({'  '.join(rest)})"] if rest else [])])
 
 
 def cells(row: Mapping[str, Any], top: int) -> dict[str, str]:
-    """The labels that are said, and a probability for each that is listed."""
+    """The labels that are said, and the probability of each label."""
     listed = {f"probability {entry['class']}": f"{entry['probability']:.6f}" for entry in row["classes"]}
     return {"labels": ";".join(row["labels"]), **dict(sorted(listed.items()))}
 
@@ -136,17 +135,9 @@ def align(split: Split, info: Mapping[str, Any], facts: Facts) -> Split:
     Raises:
         DataError: The data has labels that the model does not know.
     """
-    theirs, classes = [str(name) for name in info["classes"]], facts["classes"]
-    unknown = [name for name in theirs if name not in classes]
-    if unknown:
-        raise DataError(
-            f"The data has labels that the model does not know: {', '.join(unknown[:10])}.",
-            where=info.get("source"),
-            expected=f"labels among {', '.join(classes[:20])}",
-        )
-    given = split.tensor("labels")
-    made = given.new_zeros(len(given), len(classes))
-    made[:, [classes.index(name) for name in theirs]] = given
+    numbers, given = renumbered(info, facts, "labels"), split.tensor("labels")
+    made = given.new_zeros(len(given), len(facts["classes"]))
+    made[:, numbers] = given
     return split.with_columns(labels=made)
 
 

@@ -6,14 +6,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from flambeau import catalog
 from flambeau.datasets import task_of
-from flambeau.errors import RecipeError
+from flambeau.errors import ModelError, RecipeError
 from flambeau.modelfile import read_header
+from flambeau.models.frozen import check_parts
 from flambeau.models.published import published
 from flambeau.recipe import Recipe, contradictions, parse, put, read_toml, with_settings
 from flambeau.run import MODEL
 from flambeau.task import Task
+from flambeau.tasks.common import SMOOTHED
 from flambeau.userfile import in_file
 
 
@@ -55,7 +59,7 @@ def resolve(
     if init is not None:
         raw = _going_on(raw, Path(init))
     # Before the settings, since these may hold arguments of the model that a flag names.
-    raw = _renamed(raw, model or _entry(named, "model", "name"))
+    raw = _unsmoothed(_renamed(raw, model or _entry(named, "model", "name")), _entry(named, "loss", "name"))
     if _entry(named, "augment", "preset") is not None:
         # A preset replaces all that the recipe says of augmentation; single settings beside it win over it.
         raw = {table: value for table, value in raw.items() if table != "augment"}
@@ -78,7 +82,12 @@ def resolve(
     resolved = parse(_completed(raw), where=where, checks=catalog.CHECKS)
     resolved, mistakes = with_inputs(resolved)
     of = catalog.task(resolved.task)
-    mistakes += [*contradictions(resolved), *_unmeasurable(resolved, of, timed and counted), *of.checks(resolved)]
+    mistakes += [
+        *_unknown_parts(resolved, of),
+        *contradictions(resolved),
+        *_unmeasurable(resolved, of, timed and counted),
+        *of.checks(resolved),
+    ]
     if mistakes:
         raise RecipeError(mistakes, where=where)
     return _spelt_out(resolved)
@@ -92,6 +101,24 @@ def _unmeasurable(recipe: Recipe, task: Task, counted: Any) -> Iterable[str]:
         yield f"optimizer.lr: auto is for one loss, and {recipe.task} has {' and '.join(names)}; give a number"
 
 
+def _unknown_parts(recipe: Recipe, task: Task) -> Iterable[str]:
+    """Parts that are to be frozen and that the network, built for a small problem, has not."""
+    names = recipe.model.freeze
+    if not isinstance(names, list) or not catalog.has_network(recipe.model.name, task):
+        return
+    # Published weights are for colour pictures.
+    facts = {**task.toy, "channels": 3}
+    try:
+        with torch.device("meta"):
+            network = catalog.network(recipe.model.name, task)(facts, **recipe.model.arguments())
+    except ModelError:
+        return  # it does not fit the small problem; whether it fits the data is found out there
+    try:
+        check_parts(network, names)
+    except ModelError as error:
+        yield f"{error.where}: {error.problem} Expected {error.expected}"
+
+
 def _entry(raw: Mapping[str, Any], table: str, key: str) -> Any:
     inner = raw.get(table)
     return inner.get(key) if isinstance(inner, Mapping) else None
@@ -101,10 +128,19 @@ def _going_on(raw: dict[str, Any], init: Path) -> dict[str, Any]:
     """The tables with the network of a saved model, and the pictures that it takes."""
     path = init / MODEL if init.is_dir() else init
     earlier = read_header(path).description
+    wanted, known = catalog.task(raw.get("task", Recipe().task)), catalog.task(earlier.task)
+    if known.input != wanted.input:
+        raise ModelError(
+            "The model is of another kind of data.",
+            where=init,
+            expected=f"a model that takes what {wanted.name} takes",
+            received=f"a model for {known.name}",
+            remedy="Go on from another model, or leave --init out.",
+        )
     model = dict(earlier.recipe.get("model", {}))
     model.pop("pretrained", None)  # they have become this model's weights
     facts, images = earlier.facts, dict(raw.get("images", {}))
-    if "images" in catalog.task(earlier.task).parts:
+    if "images" in known.parts:
         images = {name: facts[name] for name in ("size", "channels", "mean", "std") if facts.get(name)} | images
     given = {"task": earlier.task, "model": model, "initial": {"model": str(path.absolute())}}
     return {**raw, **given, **({"images": images} if images else {})}
@@ -117,12 +153,11 @@ def with_inputs(recipe: Recipe) -> tuple[Recipe, list[str]]:
     if not catalog.has_network(name, task):  # a class of the user's own
         return recipe, []
     known = published(catalog.network(name, task))
-    if known is None:
-        return recipe, []
-    wanted, images = known.inputs(arguments), recipe.images
+    wanted, images = {} if known is None else known.inputs(arguments), recipe.images
     if not wanted:
-        random = bool(arguments.get("freeze")) and recipe.initial.model is None
-        return recipe, ["model.freeze: the weights are random; set model.pretrained = true as well"] if random else []
+        random = bool(recipe.model.freeze) and recipe.initial.model is None
+        instead = "go on from a model by --init" if known is None else "set model.pretrained = true as well"
+        return recipe, [f"model.freeze: the weights are random; {instead}"] if random else []
     if "images" not in task.parts or images.channels == 1:
         return recipe, ["model.pretrained: the weights are for colour pictures; grey ones are turned into these"]
     chosen: dict[str, Any] = {}
@@ -158,6 +193,14 @@ def _renamed(raw: dict[str, Any], model: str | None) -> dict[str, Any]:
     if model is None or not isinstance(former, Mapping) or former.get("name", Recipe().model.name) == model:
         return raw
     return {**raw, "model": {"name": model}}
+
+
+def _unsmoothed(raw: dict[str, Any], loss: str | None) -> dict[str, Any]:
+    """The tables without the recipe's label smoothing, where another loss is asked for that has nothing to smooth."""
+    given = raw.get("loss", {})
+    if loss in (None, "auto", *SMOOTHED) or not isinstance(given, Mapping):
+        return raw
+    return {**raw, "loss": {key: value for key, value in given.items() if key != "label_smoothing"}}
 
 
 def _load(
