@@ -54,7 +54,7 @@ class Making:
             now = module.state_dict()
             if {name: value.shape for name, value in before.items()} != {n: v.shape for n, v in now.items()}:
                 raise UsageError(
-                    f"{type(module).__name__} has its layers replaced after it is made, and a script cannot say how yet.",
+                    f"{type(module).__name__} has its layers replaced after it is made, which no script can say yet.",
                     where="model.name",
                     remedy="Eject a run of another network, such as compact, or of a class of your own.",
                 )
