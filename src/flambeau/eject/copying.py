@@ -124,7 +124,8 @@ class Copier:
     def written(self, value: Any) -> str | None:
         """A value as the script may write it, or None where it cannot."""
         if isinstance(value, nn.Module):
-            return self.module(value) if id(value) in self.made or not list(value.parameters()) else None
+            bare = not is_ours(type(value)) and not list(value.parameters()) and not list(value.children())
+            return self.module(value) if id(value) in self.made or bare else None
         if isinstance(value, type):
             return self._class_name(value)
         if isinstance(value, types.FunctionType) and is_ours(value):

@@ -44,7 +44,7 @@ class ClassText:
                 )
                 parts.append(("    " if len(parts) > 1 else "\n    ") + field + "\n")
         text = "".join(parts)
-        return _without_idle_attributes(text).rstrip("\n")
+        return _without_idle_attributes(text, _looked_at(self.node)).rstrip("\n")
 
     def _header(self) -> str:
         node = self.node
@@ -98,17 +98,22 @@ def _fixed(node: ast.ClassDef) -> frozenset[str]:
     return frozenset(name for name, count in counts.items() if count == 1)
 
 
-def _without_idle_attributes(text: str) -> str:
-    """A class without the attributes that hold a constant and are never looked at."""
+def _looked_at(tree: ast.AST) -> set[str]:
+    """The attributes that are read anywhere."""
+    return {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Load)}
+
+
+def _without_idle_attributes(text: str, before: set[str]) -> str:
+    """A class without the attributes that hold a constant and are no longer looked at, but were ``before``."""
     made = Text(text)
-    looked = {n.attr for n in ast.walk(made.tree) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Load)}
+    idle = before - _looked_at(made.tree)
     edits = [
         Edit(*made.lines(node.lineno, node.end_lineno or node.lineno), "")
         for node in ast.walk(made.tree)
         if isinstance(node, ast.Assign)
         and isinstance(node.value, ast.Constant)
         and isinstance(node.targets[0], ast.Attribute)
-        and node.targets[0].attr not in looked
+        and node.targets[0].attr in idle
     ]
     return edited(text, edits)
 

@@ -197,6 +197,9 @@ class _Folder:
     # Expressions
 
     def _expression(self, node: ast.expr) -> bool:
+        if isinstance(node, ast.JoinedStr):
+            self._fill_in(node)
+            return True
         if self.scope.uses(node) and self._put_in(node):
             return True
         match node:
@@ -215,6 +218,15 @@ class _Folder:
             case ast.Call():
                 return self._call(node)
         return False
+
+    def _fill_in(self, node: ast.JoinedStr) -> None:
+        """Puts what is known into the gaps of a text."""
+        for part in node.values:
+            if isinstance(part, ast.FormattedValue) and part.format_spec is None and self.scope.uses(part.value):
+                value = self._value(part.value)
+                if isinstance(value, str | int) and not set(str(value)) & set("{}\\\"'"):
+                    first, last = self.text.span(part.value)
+                    self.made.append(Edit(first - 1, last + 1, str(value)))
 
     def _put_in(self, node: ast.expr) -> bool:
         value = self._value(node)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 from flambeau.eject.copying import Item
-from flambeau.eject.located import LINE
+from flambeau.eject.located import LINE, bound_names
 
 PLACE = re.compile(r"\bREF(\d+)_(?!\w)")
 
@@ -102,6 +102,18 @@ def _broken(line: str) -> str:
             break
     indent = " " * (len(line) - len(line.lstrip()))
     return f"{line[: opened + 1]}\n{indent}    {line[opened + 1 : -1]}\n{indent})"
+
+
+def unknown_names(text: str) -> set[str]:
+    """Names that a script uses and nothing in it binds."""
+    tree = ast.parse(text)
+    bound = bound_names(tree) | set(dir(builtins)) | {"__file__", "__name__"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            bound.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            bound |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id not in bound}
 
 
 def imports_needed(lines: Iterable[str], text: str) -> str:

@@ -67,16 +67,22 @@ class Making:
 def recorded(copier: Copier, build: Callable[[], nn.Module]) -> Making:
     """A network that is built, with the arguments of every layer noted.
 
-    It is built twice: the first time tells which classes there are.
+    It is built again and again until all classes are known whose layers it is made of.
     """
     kinds = {type(module) for module in build().modules()}
-    making = Making()
-    with contextlib.ExitStack() as stack:
-        for kind in kinds:
-            stack.enter_context(_noting(copier, kind, making))
-        making.model = build()
-        making.finish()
-    return making
+    while True:
+        making = Making()
+        with contextlib.ExitStack() as stack:
+            for kind in kinds:
+                stack.enter_context(_noting(copier, kind, making))
+            making.model = build()
+            making.finish()
+        passed = [v for _, given, named in copier.made.values() for v in (*given, *named.values())]
+        missing = {type(v) for v in passed if isinstance(v, nn.Module) and id(v) not in copier.made}
+        if missing <= kinds:
+            return making
+        kinds |= missing
+        copier.made.clear()
 
 
 GENERATOR = "generator"

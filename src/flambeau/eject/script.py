@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -13,12 +13,12 @@ import torch
 from torch import nn
 
 from flambeau.columns import Dataset, Ragged, Split
-from flambeau.core import Draw, Metrics, Phase
+from flambeau.core import Batch, Draw, Metrics, Phase
 from flambeau.data import loader
 from flambeau.eject.copying import Copier
 from flambeau.eject.data import npz, reading
 from flambeau.eject.located import LINE
-from flambeau.eject.naming import finished, imports_needed, in_order, laid_out, names_of
+from flambeau.eject.naming import finished, imports_needed, in_order, laid_out, names_of, unknown_names
 from flambeau.eject.network import GENERATOR, Making, held, recorded
 from flambeau.eject.values import Keys
 from flambeau.engine import schedule, update
@@ -85,8 +85,10 @@ def script_of(job: Job, run: Run, raw: Dataset, read: Dataset, stem: str) -> Scr
     making = recorded(copier, lambda: plain_model(job))
     if making.model is not None and job.recipe.initial.name != "default":
         initialize(making.model, job.recipe.initial.name, job.recipe.initial.std)  # the script does so too
+    before = torch.get_rng_state()
     values: dict[str, Any] = {**_pieces(job, copier, making), **_loop_values(job, run, copier, job.metrics())}
     begun = job.fresh_model()
+    making.drawn |= not torch.equal(before, torch.get_rng_state())
     start = held(copier, making, begun, torch.get_rng_state())
     values |= {"held": _what_is_held(job) if start else "", "generator": GENERATOR in start}
     sections = {
@@ -121,6 +123,13 @@ def script_of(job: Job, run: Run, raw: Dataset, read: Dataset, stem: str) -> Scr
     always = {"import torch", "from pathlib import Path", "import numpy as np"}
     imports = imports_needed(copier.imports | data.imports | always, body)
     text = finished(_rendered({**values, "imports": imports}), names)
+    unknown = unknown_names(text)
+    if unknown:
+        raise UsageError(
+            f"The source that this run uses names {', '.join(sorted(unknown))}, which cannot be written into a script.",
+            where=job.task.name,
+            remedy="Keep such objects out of the functions of the task, or give them as numbers, texts or tensors.",
+        )
     beside = {
         f"{stem}.npz": data.beside,
         f"{stem}-start.npz": npz(start) if start else None,
@@ -137,7 +146,7 @@ _SAMENESS = (
 _COLLATE = ("collate_before", "collate_after")
 
 
-def _pieces(job: Job, copier: Copier, making: Making) -> dict[str, str]:
+def _pieces(job: Job, copier: Copier, making: Making) -> dict[str, Any]:
     """Calls of everything of ours that the run used, by what they are for; the copier has the definitions.
 
     Raises:
@@ -145,19 +154,20 @@ def _pieces(job: Job, copier: Copier, making: Making) -> dict[str, str]:
     """
     recipe, task, metrics = job.recipe, job.task, job.metrics()
     phases = task.phases(recipe, job.facts)
-    if len(phases) != 1:
+    if len(phases) > 1 and (recipe.train.accumulate > 1 or any(phase.every > 1 for phase in phases)):
         raise UsageError(
-            f"eject writes one loop for one loss, and {task.name} has {' and '.join(phase.name for phase in phases)}.",
+            f"A script trains {' and '.join(phase.name for phase in phases)} at every step with the whole batch.",
             where=task.name,
-            remedy="flambeau export writes the model itself for other programs.",
+            remedy="Set train.accumulate = 1, and train every phase at each step.",
         )
     assert making.model is not None
     train = job.dataset.splits["train"]
     draw = Draw(recipe.seed, 0, torch.arange(min(2, len(train))))
     transform = task.transform(recipe, job.facts)
-    plain = task.collate(train.slice(0, 2).columns)
+    plain: Batch = task.collate(train.slice(0, 2).columns)
+    plain = {**plain, "row": draw.rows}
     given = {"batch": Keys(frozenset(plain))}
-    changed = {"batch": Keys(frozenset(transform({**plain, "row": draw.rows}, draw) if transform else plain))}
+    changed = {"batch": Keys(frozenset(transform(plain, draw) if transform else plain))}
     collate = "" if task.collate is tensors else copier.reference(task.collate, name="collate")
     ragged = any(isinstance(column, Ragged) for column in train.columns.values())
     made = {
@@ -168,8 +178,7 @@ def _pieces(job: Job, copier: Copier, making: Making) -> dict[str, str]:
         "collate_before": f"{collate}(" if collate else "",
         "collate_after": ")" if collate else "",
         "ragged": copier.reference(Ragged) if ragged else "",
-        "loss": copier.reference(phases[0].loss, name="loss_of", about=changed),
-        "count": _count(copier, phases[0], changed["batch"]),
+        **_losses(copier, phases, changed["batch"]),
         "optimizer": copier.reference(phases[0].optimizer, name="make_optimizer"),
         "brief": copier.reference(metrics.brief) if metrics.brief else "",
         "predict": copier.reference(task.glance or task.predict, name="predict", about=given),
@@ -212,6 +221,24 @@ _RESERVED = {
     "losses", "selected", "best", "stale", "batch", "scores", "rows", "columns", "chosen", "epoch", "sums", "splits",
     "total", "number", "mean", "parts", "part", "average", "trained", "norm", "rank", "lowered", "Path",
 }  # fmt: skip
+
+
+def _losses(copier: Copier, phases: Sequence[Phase], columns: Keys) -> dict[str, Any]:
+    """What is minimised: of a single phase the names of loss and count, of several a table of them."""
+    known = {"batch": columns}
+    if len(phases) == 1:
+        loss = copier.reference(phases[0].loss, name="loss_of", about=known)
+        return {"loss": loss, "count": _count(copier, phases[0], columns), "phases": []}
+    table = [
+        {
+            "name": phase.name,
+            "loss": copier.reference(phase.loss, about=known),
+            "count": copier.reference(phase.count, about=known),
+            "trains": copier.reference(phase.trains, name=f"is_of_{phase.name}"),
+        }
+        for phase in phases
+    ]
+    return {"loss": " ".join(" ".join(row.values()) for row in table), "count": "", "phases": table}
 
 
 def _initialize(copier: Copier, recipe: Recipe) -> str:

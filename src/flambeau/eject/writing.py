@@ -52,7 +52,14 @@ def eject_run(run: str | Path | Run, out: str | Path = "train.py") -> dict[str, 
         read = job.dataset
         job = replace(job, dataset=without_rows(read))
         require_same_data(run, job)
-        script = script_of(job, run, raw, read, path.stem)
+        try:
+            script = script_of(job, run, raw, read, path.stem)
+        except (OSError, KeyError, SyntaxError) as error:
+            raise UsageError(
+                f"The source of this run cannot be taken apart ({type(error).__name__}: {error}).",
+                where=run.path,
+                remedy="Functions of a task, and classes of a network, must stand in files that can be read.",
+            ) from error
     for name, content in script.beside.items():
         files.write(path.with_name(name), content)
     files.write(path, script.text.encode())
