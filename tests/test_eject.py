@@ -14,8 +14,12 @@ import pytest
 import safetensors.torch
 import torch
 from conftest import Command
+from torch import nn
 
 import flambeau
+from flambeau.eject.copying import Copier
+from flambeau.eject.network import GENERATOR, held, recorded
+from flambeau.errors import UsageError
 from flambeau.run import Run
 
 QUICK = ("log.every=1", "log.tensorboard=false", "train.threads=1")
@@ -142,11 +146,83 @@ def test_every_recipe_of_pictures_is_reproduced(recipe: str, tmp_path: Path) -> 
     require_equal(run, tmp_path)
 
 
+def test_what_nobody_has_written_down_is_copied_too(tmp_path: Path) -> None:
+    """A network from the user's own file: its class, its helpers and its constants come along."""
+    (tmp_path / "net.py").write_text(
+        "import torch\nfrom torch import nn\n\nSLOPE = 0.3\n\n\n"
+        "def bend(x):\n    return torch.where(x > 0, x, SLOPE * x)\n\n\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, classes, width=8, deep=False):\n        super().__init__()\n"
+        "        self.inner = nn.Linear(64, width)\n        self.more = nn.Linear(width, width) if deep else None\n"
+        "        self.outer = nn.Linear(width, classes)\n\n"
+        "    def forward(self, x):\n        x = bend(self.inner(x.flatten(1)))\n"
+        "        if self.more is not None:\n            x = bend(self.more(x))\n        return self.outer(x)\n",
+        encoding="utf-8",
+    )
+    settings = (*QUICK, "train.epochs=1", "train.batch_size=500")
+    model = f"{tmp_path / 'net.py'}:Net"
+    run = flambeau.train("digits", model=model, settings=settings, out=tmp_path / "run", quiet=True)
+    flambeau.eject_run(run, tmp_path / "train.py")
+    text = (tmp_path / "train.py").read_text(encoding="utf-8")
+    assert "def bend(x)" in text and "SLOPE = 0.3" in text and "self.more" not in text
+    execute([tmp_path / "train.py"])
+    require_equal(run, tmp_path)
+
+
+def test_numbers_that_a_builder_draws_afterwards_lie_beside_the_script(tmp_path: Path) -> None:
+    class Later(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(2))
+
+    def build() -> nn.Module:
+        made = Later()
+        nn.init.normal_(made.weight)
+        return made
+
+    torch.manual_seed(0)
+    copier = Copier()
+    making = recorded(copier, build)
+    assert making.model is not None and making.changed == {"weight"} and making.drawn
+    assert set(held(copier, making, making.model, torch.get_rng_state())) == {"weight", GENERATOR}
+
+
+@pytest.mark.parametrize(
+    ("known", "wanted"),
+    [
+        ({"mode": "sum"}, "def f(x, scale):\n    return (x * scale).sum()"),
+        (
+            {"mode": "mean"},
+            "def f(x, scale):\n    # So that rows count alike.\n    return (x * scale).mean()",
+        ),
+    ],
+)
+def test_branches_that_are_not_taken_are_left_out(known: dict[str, str], wanted: str) -> None:
+    copier = Copier()
+    item = copier.specialised(reduced, known, name="f")
+    assert item.text.replace(item.place, "f").strip() == wanted
+
+
+def reduced(x: torch.Tensor, scale: float, mode: str) -> torch.Tensor:
+    if mode == "sum":
+        return (x * scale).sum()
+    # So that rows count alike.
+    return (x * scale).mean()
+
+
 def test_the_command_writes_a_script_and_says_how_to_run_it(fast: dict[str, Run], call: Command) -> None:
     told = call("eject", fast["walk"].path, "--out", "walk.py")
     assert told.code == 0 and "walk.py" in told.out and "python" in told.out
     found = call("eject", fast["walk"].path, "--json").json
     assert found["lines"] > 100 and Path(found["out"]).name == "train.py" and len(found["files"]) == 2
+
+
+def test_a_network_that_no_script_can_say_is_refused(tmp_path: Path) -> None:
+    settings = (*QUICK, "train.epochs=1", "train.batch_size=700", "images.size=8")
+    run = flambeau.train("digits", model="shufflenet_v2_x0_5", settings=settings, out=tmp_path / "run", quiet=True)
+    with pytest.raises(UsageError, match="ShuffleNetV2 has its layers replaced"):
+        flambeau.eject_run(run, tmp_path / "train.py")
+    assert not (tmp_path / "train.py").exists()
 
 
 def test_misuse_is_answered_with_what_to_do(fast: dict[str, Run], call: Command) -> None:

@@ -164,10 +164,16 @@ def _foreign(copier: Copier, module: nn.Module, indent: int) -> str:
     if id(module) not in copier.made:
         copier.imports.add("from torch import nn")
         return f"nn.{module!r}"
+    if name is None:
+        raise UsageError(
+            f"{type(module).__name__} is a layer of another package, and no script can say it yet.",
+            where="model.name",
+            remedy="Eject a run of another network, such as compact, or of a class of your own.",
+        )
     _, positional, named = copier.made[id(module)]
     left = [_argument(copier, value, indent) for value in positional]
     left += [f"{key}={_argument(copier, value, indent)}" for key, value in named.items()]
-    return _called(name or f"nn.{type(module).__name__}", left, indent)
+    return _called(name, left, indent)
 
 
 def _argument(copier: Copier, value: Any, indent: int) -> str:
