@@ -91,8 +91,8 @@ def fit(pictures: Tensor, size: tuple[int, int], channels: int) -> Tensor:
     """Pictures in the size and channels asked for: grey to RGB or back, then one antialiased resize.
 
     Grey is made with the weights of ITU-R BT.601 in the integer arithmetic of Pillow's mode L. The resize is bilinear
-    and antialiased in float32, rounded to uint8. Pictures that fit already come back as they are. Each picture comes
-    out as it would alone.
+    and antialiased in float32, rounded to uint8, halves up. Pictures that fit already come back as they are. Each
+    picture comes out as it would alone.
 
     Args:
         pictures: uint8 ``(N, C, H, W)`` with 1 or 3 channels.
@@ -102,22 +102,41 @@ def fit(pictures: Tensor, size: tuple[int, int], channels: int) -> Tensor:
     Returns:
         uint8 ``(N, channels, height, width)``.
     """
-    if pictures.shape[1] != channels:
-        pictures = _grey(pictures) if channels == 1 else pictures.expand(-1, 3, -1, -1)
+    pictures = in_channels(pictures, channels)
     height, width = size
     if pictures.shape[-2:] == (height, width):
         return pictures
     # One channel a picture has only one memory layout, so that the result does not depend on how many come together.
-    planes = pictures.reshape(-1, 1, pictures.shape[-2], pictures.shape[-1]).to(torch.float32)
-    planes = torch.nn.functional.interpolate(
-        planes, size=(height, width), mode="bilinear", align_corners=False, antialias=True
+    planes = pictures.reshape(-1, 1, pictures.shape[-2], pictures.shape[-1])
+    return resized(planes, size).to(torch.uint8).reshape(-1, channels, height, width)
+
+
+def in_channels(pictures: Tensor, channels: int) -> Tensor:
+    """Pictures uint8 ``(..., C, H, W)`` with 1 or 3 channels in the number asked for, as :func:`fit` says."""
+    if pictures.shape[-3] == channels:
+        return pictures
+    return _grey(pictures) if channels == 1 else pictures.expand(*pictures.shape[:-3], 3, -1, -1)
+
+
+def resized(planes: Tensor, size: tuple[int, int]) -> Tensor:
+    """The resize of :func:`fit`: any dtype ``(N, C, H, W)`` from 0 to 255 to whole numbers in float32.
+
+    It stands alone because an exported graph holds it as well, where sizes are not known beforehand.
+    """
+    small = torch.nn.functional.interpolate(
+        planes.to(torch.float32), size=size, mode="bilinear", align_corners=False, antialias=True
     )
-    return planes.round().clamp(0, 255).to(torch.uint8).reshape(-1, channels, height, width)
+    return (small + _HALF).floor().clamp(0, 255)
+
+
+_HALF = 0.501
+"""Added before rounding down. Exact halves are frequent (two pixels made one), and other programs' resizes end a
+millionth above or below them: where a half itself is the border, the same picture would round both ways."""
 
 
 def _grey(pictures: Tensor) -> Tensor:
-    red, green, blue = pictures.to(torch.int32).unbind(1)
-    return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).to(torch.uint8).unsqueeze(1)
+    red, green, blue = pictures.to(torch.int32).unbind(-3)
+    return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).to(torch.uint8).unsqueeze(-3)
 
 
 def read_pictures(

@@ -23,10 +23,12 @@ from flambeau.data.preview import describe
 from flambeau.data.splits import with_test_and_validation
 from flambeau.models.classifier import Classifier, check_fit
 from flambeau.models.frozen import Frozen
+from flambeau.program import Program, Wish
 from flambeau.recipe import Recipe
 from flambeau.task import Intake, Outcome, Shown, Start, Task, View
 from flambeau.tasks import image_inputs, labels
 from flambeau.tasks.common import column_checks, tensors
+from flambeau.tasks.picture_program import picture_program
 
 START = Start(
     {"name": "resnet18", "pretrained": True, "freeze": True},
@@ -78,6 +80,20 @@ def condense(model: nn.Module, split: Split) -> Split:
 def predict(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
     """Logits ``(N, K)`` and calibrated probabilities ``(N, K)``, both float32."""
     return labels.outputs_of(model, model(batch["image"]))
+
+
+def program(model: nn.Module, facts: Facts, wish: Wish) -> Program:
+    """One graph: pictures to calibrated probabilities."""
+    return picture_program(
+        model,
+        facts,
+        wish,
+        predict=predict,
+        outputs=labels.EXPORTED,
+        restore=lambda outputs: labels.restored(model, outputs),
+        compared=labels.COMPARED,
+        answer={"kind": "classes"},
+    )
 
 
 def report(outcome: Outcome) -> tuple[list[Any], list[Any]]:
@@ -196,4 +212,5 @@ TASK = Task(
     doubts=image_inputs.doubts,
     condense=condense,
     calibrate=labels.calibrate,
+    program=program,
 )

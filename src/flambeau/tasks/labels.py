@@ -15,6 +15,7 @@ from flambeau.errors import DataError, ModelError
 from flambeau.metrics.calibration import expected_calibration_error, fit_temperature
 from flambeau.metrics.classification import classification
 from flambeau.metrics.tables import accuracy_interval, by_class
+from flambeau.program import Compared
 from flambeau.recipe import Recipe
 from flambeau.task import Breakdown, Outcome
 from flambeau.tasks.common import loss_checks, loss_name, optimizer_checks, optimizer_of
@@ -131,6 +132,20 @@ def metrics(recipe: Recipe, facts: Facts) -> Metrics:
 def outputs_of(model: nn.Module, logits: Tensor) -> dict[str, Tensor]:
     """Logits ``(N, K)`` and calibrated probabilities ``(N, K)``, both float32."""
     return {"logits": logits, "probabilities": torch.softmax(logits / cast(Tensor, model.temperature), dim=1)}
+
+
+EXPORTED = {"probabilities": "calibrated probabilities of the classes, (N, K) float32"}
+"""What comes out of an exported graph."""
+
+COMPARED = (Compared("probabilities", ranked=True),)
+"""What an exported file must agree in."""
+
+
+def restored(model: nn.Module, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What :func:`outputs_of` gives, from the probabilities alone: logits are known but for a constant a row."""
+    probabilities = outputs["probabilities"]
+    tiny = torch.finfo(torch.float32).tiny
+    return {"logits": probabilities.clamp(min=tiny).log() * cast(Tensor, model.temperature), **outputs}
 
 
 def decode(outputs: Batch, facts: Facts) -> list[dict[str, Any]]:

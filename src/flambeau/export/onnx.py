@@ -1,0 +1,91 @@
+"""ONNX: a graph for ONNX Runtime and the many programs that read it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from flambeau.core import Batch
+from flambeau.errors import MissingExtra
+from flambeau.export.formats import Format, Runner, refused, traced
+from flambeau.program import Graph
+
+CARD = "flambeau"
+"""The key of a file's metadata that the card stands under."""
+
+
+def require() -> None:
+    """Raises ``MissingExtra`` where the packages are not installed."""
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        try:
+            __import__(name)
+        except ImportError as error:
+            raise MissingExtra(name, "onnx", "writing ONNX files") from error
+
+
+def write(graph: Graph, out: Path, card: str) -> None:
+    """Writes the graph, checked by ONNX's own checker.
+
+    Raises:
+        ModelError: The exporter cannot take the graph.
+    """
+    import onnx
+
+    program = traced(graph)
+    names = [port.name for port in graph.inputs]
+    # The exporter prints its progress.
+    with refused(graph, "The ONNX exporter"), contextlib.redirect_stdout(io.StringIO()):
+        made = torch.onnx.export(
+            program, dynamo=True, input_names=names, output_names=list(graph.outputs), verbose=False
+        )
+        assert made is not None
+        model = made.model_proto
+    _name_axes(model, graph)
+    model.metadata_props.add(key=CARD, value=card)
+    with refused(graph, "The ONNX checker"):
+        onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, str(out))
+
+
+def _name_axes(model: Any, graph: Graph) -> None:
+    """Calls the axes that vary as the graph does; the exporter numbers them."""
+    given: dict[str, str] = {}
+    for value, port in zip(model.graph.input, graph.inputs, strict=True):
+        for axis, name in zip(value.type.tensor_type.shape.dim, port.axes, strict=True):
+            if axis.dim_param and name is not None:
+                given[axis.dim_param] = name
+    for value in [*model.graph.input, *model.graph.output, *model.graph.value_info]:
+        for axis in value.type.tensor_type.shape.dim:
+            if axis.dim_param in given:
+                axis.dim_param = given[axis.dim_param]
+
+
+def opened(path: Path) -> Runner:
+    """Runs a file with ONNX Runtime."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    outputs = [output.name for output in session.get_outputs()]
+
+    def run(inputs: Batch) -> dict[str, torch.Tensor]:
+        made = session.run(outputs, {name: np.ascontiguousarray(value.numpy()) for name, value in inputs.items()})
+        return {name: torch.from_numpy(value) for name, value in zip(outputs, made, strict=True)}
+
+    return run
+
+
+FORMAT = Format(
+    name="onnx",
+    suffix=".onnx",
+    about="ONNX, for ONNX Runtime and whatever else reads it; no PyTorch is needed to run it.",
+    write=write,
+    open=opened,
+    require=require,
+)
