@@ -1,50 +1,24 @@
-"""Pictures: decoding whatever comes in, and fitting it to the size and channels that a network takes.
+"""Pictures as tensors: whatever comes in, decoded and fitted to the size and channels that a network takes.
 
-These are the functions that training, prediction and serving share, so that a picture is the same tensor in each.
+These are the functions that training, prediction and serving share, so that a picture is the same tensor in each. How
+a file becomes pixels is in :mod:`flambeau.data.decoding`, which needs no PyTorch.
 """
 
 from __future__ import annotations
 
-import io
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, BinaryIO
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from flambeau.columns import Column
-from flambeau.data.opening import (
-    DEFAULT_RULES,
-    PictureRules,
-    check_size,
-    decoded_channels,
-    open_picture,
-    opened,
-    orientation,
-    printable,
-    quiet,
-    read_header,
-)
+from flambeau.data import decoding
+from flambeau.data.decoding import Warn, ignore, luma, remedy_for
+from flambeau.data.opening import DEFAULT_RULES, PictureRules, check_size, quiet, read_header
 from flambeau.errors import BadRows, DataError, FlambeauError
-
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""What brings a picture of each EXIF orientation upright (Exif 2.32, tag 274)."""
-
-Warn = Callable[[str], None]
-"""Takes a sentence about something that was read, but is not as it should be."""
 
 
 def decode(raw: Any, rules: PictureRules = DEFAULT_RULES, *, warn: Warn | None = None) -> Tensor:
@@ -63,11 +37,12 @@ def decode(raw: Any, rules: PictureRules = DEFAULT_RULES, *, warn: Warn | None =
         DataError: It cannot be read, or the rules refuse it.
 
     Example:
+        >>> from PIL import Image
         >>> decode(Image.new("RGB", (4, 2), "white")).shape
         torch.Size([3, 2, 4])
     """
     with quiet():
-        return _decode(raw, rules, warn or _ignore)
+        return _decode(raw, rules, warn or ignore)
 
 
 def probe(raw: Any, rules: PictureRules = DEFAULT_RULES) -> tuple[int, int, int]:
@@ -136,7 +111,7 @@ millionth above or below them: where a half itself is the border, the same pictu
 
 def _grey(pictures: Tensor) -> Tensor:
     red, green, blue = pictures.to(torch.int32).unbind(-3)
-    return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).to(torch.uint8).unsqueeze(-3)
+    return luma(red, green, blue).to(torch.uint8).unsqueeze(-3)
 
 
 def read_pictures(
@@ -166,7 +141,7 @@ def read_pictures(
     rows = list(rows)
     out = torch.empty((len(rows), channels, *size), dtype=torch.uint8)
     bad: dict[int, FlambeauError] = {}
-    for row, result in enumerate(_each(rows, rules, warn or _ignore)):
+    for row, result in enumerate(_each(rows, rules, warn or ignore)):
         if isinstance(result, DataError):
             bad[row] = result
         else:
@@ -182,7 +157,7 @@ def decode_all(rows: Sequence[Any], rules: PictureRules = DEFAULT_RULES, *, warn
     Raises:
         BadRows: Some rows cannot be read; it has the error of each.
     """
-    results = list(_each(rows, rules, warn or _ignore))
+    results = list(_each(rows, rules, warn or ignore))
     bad: dict[int, FlambeauError] = {row: error for row, error in enumerate(results) if isinstance(error, DataError)}
     if bad:
         raise BadRows(bad)
@@ -190,19 +165,7 @@ def decode_all(rows: Sequence[Any], rules: PictureRules = DEFAULT_RULES, *, warn
 
 
 def _each(rows: Sequence[Any], rules: PictureRules, warn: Warn) -> Iterator[Tensor | DataError]:
-    """Every row decoded, or the error of it, in order; on several threads, since Pillow lets others run meanwhile."""
-
-    def attempt(raw: Any) -> Tensor | DataError:
-        try:
-            return _decode(raw, rules, warn)
-        except DataError as error:
-            return error
-
-    workers = min(8, os.cpu_count() or 1)
-    with quiet(), ThreadPoolExecutor(workers) as pool:
-        # A few at a time, since decoded pictures can be large.
-        for start in range(0, len(rows), 8 * workers):
-            yield from pool.map(attempt, rows[start : start + 8 * workers])
+    return decoding.each(rows, lambda raw: _decode(raw, rules, warn))
 
 
 def _read_dense(rows: Tensor, size: tuple[int, int], channels: int, rules: PictureRules) -> Tensor:
@@ -256,126 +219,8 @@ def statistics_of(counts: Tensor) -> tuple[list[float], list[float]]:
 def _decode(raw: Any, rules: PictureRules, warn: Warn) -> Tensor:
     if isinstance(raw, Tensor):
         return _from_tensor(raw, rules)
-    if isinstance(raw, np.ndarray):
-        return _from_array(raw, rules)
-    if isinstance(raw, Image.Image):
-        check_size(*raw.size, rules, where="picture")
-        return _pixels(raw, rules, "picture")
-    if isinstance(raw, bytes | bytearray | memoryview):
-        return _from_file(io.BytesIO(raw), "the given bytes", rules, warn)
-    if isinstance(raw, str | os.PathLike):
-        with opened(raw) as file:
-            return _from_file(file, raw, rules, warn)
-    raise DataError(
-        "This is not a picture.",
-        expected="a path, bytes, a picture of Pillow, a uint8 array or a uint8 tensor",
-        received=type(raw).__name__,
-    )
-
-
-def _from_file(file: BinaryIO, where: Any, rules: PictureRules, warn: Warn) -> Tensor:
-    with open_picture(file, where, rules) as picture:
-        try:
-            if getattr(picture, "is_animated", False):
-                warn(f"{printable(where)}: The file has several frames; the first was taken.")
-            picture.load()
-            return _pixels(picture, rules, where)
-        except DataError:
-            raise
-        except Exception as error:
-            repaired = _without_end_marker(file) if picture.format == "JPEG" else None
-            if repaired is None:
-                raise DataError(
-                    "The picture is damaged or cut short; its header can be read, its pixels cannot.",
-                    where=printable(where),
-                    received=" ".join(str(error).split()) or type(error).__name__,
-                    remedy="Replace or remove the file, or leave such files out with --on-bad skip.",
-                ) from error
-        warn(f"{printable(where)}: The JPEG has no end marker; its pixels are complete.")
-        return _pixels(repaired, rules, where)
-
-
-def _without_end_marker(file: BinaryIO) -> Image.Image | None:
-    """The picture of a JPEG that lacks nothing but its end marker, or None when pixels are missing too.
-
-    It is decoded twice, with different data before the marker that is put in: where pixels are missing, the two differ.
-    """
-    file.seek(0)
-    content = file.read()
-    pictures = []
-    for filling in (b"", b"\x5a\xc3\x3c\x96" * 64):
-        picture = Image.open(io.BytesIO(content + filling + b"\xff\xd9"), formats=["JPEG"])
-        try:
-            picture.load()
-        except Exception:
-            return None
-        pictures.append(picture)
-    return pictures[0] if pictures[0].tobytes() == pictures[1].tobytes() else None
-
-
-def _pixels(picture: Image.Image, rules: PictureRules, where: Any) -> Tensor:
-    """The pixels of a loaded picture in any mode of Pillow, upright, uint8 ``(C, H, W)``."""
-    turn = orientation(picture)
-    if turn in _UPRIGHT:
-        information = picture.info
-        picture = picture.transpose(_UPRIGHT[turn])
-        picture.info = information
-    mode = picture.mode
-    if mode.startswith("I"):
-        return _from_wide(picture, where)
-    if mode == "F":
-        raise DataError(
-            "The picture holds floating-point values, whose range is not known.",
-            where=printable(where),
-            expected="8 or 16 bits a channel",
-            remedy="Save it with 8 or 16 bits a channel.",
-        )
-    if mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in picture.info:
-        return _composited(picture, rules)
-    if mode not in {"L", "RGB"}:
-        picture = picture.convert("L" if mode == "1" else "RGB")
-    return _planes(np.asarray(picture))
-
-
-def _from_wide(picture: Image.Image, where: Any) -> Tensor:
-    values = np.asarray(picture).astype(np.int64)
-    if values.size and (values.min() < 0 or values.max() > 65535):
-        raise DataError(
-            "The picture holds 32-bit values beyond the range of 16 bits.",
-            where=printable(where),
-            expected="values from 0 to 65535",
-            received=f"values from {values.min()} to {values.max()}",
-            remedy="Save it with 8 or 16 bits a channel.",
-        )
-    return _planes(((values * 255 + 32767) // 65535).astype(np.uint8))
-
-
-def _composited(picture: Image.Image, rules: PictureRules) -> Tensor:
-    grey = decoded_channels(picture, rules) == 1
-    values = np.asarray(picture.convert("LA" if grey else "RGBA")).astype(np.int32)
-    background = np.array(rules.background[:1] if grey else rules.background, dtype=np.int32)
-    colour, alpha = values[..., :-1], values[..., -1:]
-    return _planes(((colour * alpha + background * (255 - alpha) + 127) // 255).astype(np.uint8))
-
-
-def _planes(array: NDArray[np.uint8]) -> Tensor:
-    array = array[:, :, None] if array.ndim == 2 else array
-    return torch.from_numpy(np.array(array.transpose(2, 0, 1), order="C"))
-
-
-def _from_array(array: NDArray[Any], rules: PictureRules) -> Tensor:
-    shape_fits = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))
-    if array.dtype != np.uint8 or not shape_fits:
-        raise DataError(
-            "This array is not a picture.",
-            expected="uint8 of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)",
-            received=f"{array.dtype} of shape {array.shape}",
-            remedy=_remedy(array.dtype != np.uint8, array.ndim == 3 and array.shape[0] in (1, 3, 4), "array"),
-        )
-    check_size(array.shape[1], array.shape[0], rules, where="array")
-    if array.ndim == 3 and array.shape[2] == 4:
-        return _composited(Image.fromarray(np.ascontiguousarray(array)), rules)
-    return _planes(array)
+    pixels = decoding.decode_quietly(raw, rules, warn)
+    return torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C"))
 
 
 def _from_tensor(tensor: Tensor, rules: PictureRules) -> Tensor:
@@ -385,7 +230,7 @@ def _from_tensor(tensor: Tensor, rules: PictureRules) -> Tensor:
             "This tensor is not a picture.",
             expected="uint8 of shape (H, W), (1, H, W) or (3, H, W)",
             received=f"{_dtype(tensor)} of shape {tuple(tensor.shape)}",
-            remedy=_remedy(tensor.dtype != torch.uint8, tensor.dim() == 3 and tensor.shape[2] in (1, 3), "tensor"),
+            remedy=remedy_for(tensor.dtype != torch.uint8, tensor.dim() == 3 and tensor.shape[2] in (1, 3), "tensor"),
         )
     tensor = tensor.detach().cpu()
     tensor = tensor.unsqueeze(0) if tensor.dim() == 2 else tensor
@@ -393,18 +238,5 @@ def _from_tensor(tensor: Tensor, rules: PictureRules) -> Tensor:
     return tensor.contiguous()
 
 
-def _remedy(wrong_type: bool, turned: bool, what: str) -> str:
-    if wrong_type:
-        return "Give whole numbers from 0 to 255; for values from 0 to 1, multiply by 255, round and cast to uint8."
-    if turned:
-        order = "(H, W, C)" if what == "array" else "(C, H, W)"
-        return f"The channels seem to be in the wrong place: bring the {what} into the order {order}."
-    return f"Give one picture, as a two- or three-dimensional {what}."
-
-
 def _dtype(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
-
-
-def _ignore(sentence: str) -> None:
-    return None

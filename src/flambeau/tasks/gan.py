@@ -15,6 +15,7 @@ from flambeau.core import Batch, Builder, Draw, Facts, Loss, Metrics, Phase, Sco
 from flambeau.data import brightness, pictures, preview
 from flambeau.data.augment import draws
 from flambeau.data.hashing import dataset_hash, key
+from flambeau.data.inputs import picture_inputs
 from flambeau.data.loader import order
 from flambeau.data.opening import EXTENSIONS
 from flambeau.data.splits import with_test_and_validation
@@ -418,7 +419,7 @@ INTAKE = Intake(
 
 VIEW = View(
     asks="PICTURE...",
-    inputs=pictures.picture_inputs,
+    inputs=picture_inputs,
     line=line,
     cells=cells,
     report=report,

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from flambeau.columns import Split
 from flambeau.core import Batch, Builder, Facts
+from flambeau.data.inputs import picture_inputs
 from flambeau.data.pictures import (
     FORMS,
     ROLES,
     claims_pictures,
     open_pictures,
-    picture_inputs,
     pictures_of_python,
 )
 from flambeau.data.preview import describe

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from flambeau.columns import Split
 from flambeau.core import Batch, Builder, Facts
 from flambeau.data import targets
-from flambeau.data.pictures import ROLES, picture_inputs
+from flambeau.data.inputs import picture_inputs
+from flambeau.data.pictures import ROLES
 from flambeau.data.preview import describe
 from flambeau.data.splits import with_test_and_validation
 from flambeau.models.classifier import Classifier, check_fit

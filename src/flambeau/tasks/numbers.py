@@ -16,6 +16,7 @@ from flambeau.metrics.regression import regression
 from flambeau.models.regressor import Regressor
 from flambeau.recipe import Recipe
 from flambeau.task import Baseline, Breakdown, Outcome
+from flambeau.tasks import answers
 from flambeau.tasks.common import loss_checks, loss_name, optimizer_checks, optimizer_of
 
 KEPT = ("values", "target")
@@ -106,19 +107,10 @@ def outputs_of(model: nn.Module, outputs: Tensor) -> dict[str, Tensor]:
 
 def decode(outputs: Batch, facts: Facts) -> list[dict[str, Any]]:
     """For each row ``values``, the numbers by name; of a single one also ``value``."""
-    names = facts["targets"]
-    rows = [dict(zip(names, row, strict=True)) for row in outputs["values"].tolist()]
-    return [{"value": row[names[0]], "values": row} if len(names) == 1 else {"values": row} for row in rows]
+    return [answers.numbers_of(facts["targets"], values) for values in outputs["values"].tolist()]
 
 
-def line(row: Mapping[str, Any], top: int) -> str:
-    """The numbers in a line."""
-    return "  ".join(f"{name} {value:.6g}" for name, value in row["values"].items())
-
-
-def cells(row: Mapping[str, Any], top: int) -> dict[str, str]:
-    """The numbers as columns, in full."""
-    return {name: repr(value) for name, value in row["values"].items()}
+line, cells = answers.numbers_line, answers.numbers_cells
 
 
 def align(split: Split, info: Mapping[str, Any], facts: Facts) -> Split:
