@@ -22,7 +22,7 @@ def export(
     size: Annotated[
         int | None, typer.Option(min=1, help="The side of the pictures that the graph works at.", metavar="N")
     ] = None,
-    weights: Annotated[str, typer.Option(help="float32, or float16 for half the size.")] = "float32",
+    weights: Annotated[str, typer.Option(help="float32, float16 for half the size, or int8.")] = "float32",
     network: Network = None,
     trust_code: TrustCode = False,
     json: Json = False,
@@ -74,6 +74,9 @@ def _print_graphs(to: Output, result: dict[str, Any], quiet: bool) -> None:
             if name in result["scores"]
         ]
         to.text(f"scores   {', '.join(told)}")
+    if result["milliseconds"]:
+        whole, small = result["milliseconds"]["float32"], result["milliseconds"]["int8"]
+        to.text(f"speed    {small:.2f} ms a call; {whole:.2f} ms in float32, {whole / small:.2f} times as long")
 
 
 def _compared(result: dict[str, Any]) -> str:
