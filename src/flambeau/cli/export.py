@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from flambeau.cli.output import Debug, Json, Network, Output, Quiet, TrustCode, output
+from flambeau.cli.output import Debug, Json, Network, Output, Quiet, RunOrModel, TrustCode, output, own_network
 
 
 def export(
+<<<<<<< HEAD
     model: Annotated[Path, typer.Argument(help="A run folder or a model file.", metavar="RUN|MODEL")],
     format: Annotated[str, typer.Option(help="What to write: onnx, pt2, state-dict, ...")] = "state-dict",  # noqa: A002 - the option's name
     out: Annotated[
@@ -23,6 +24,11 @@ def export(
         int | None, typer.Option(min=1, help="The side of the pictures that the graph works at.", metavar="N")
     ] = None,
     weights: Annotated[str, typer.Option(help="float32, float16 for half the size, or int8.")] = "float32",
+=======
+    model: RunOrModel,
+    out: Annotated[Path, typer.Option(help="The file to write.", metavar="FILE")],
+    format: Annotated[str, typer.Option(help="What to write: state-dict, word2vec, ...")] = "state-dict",  # noqa: A002 - the option's name
+>>>>>>> main
     network: Network = None,
     trust_code: TrustCode = False,
     json: Json = False,
@@ -32,8 +38,8 @@ def export(
     """Write a model in a form that other programs run or read, kept only when it answers as the model does."""
     with output(json, debug, quiet) as to:
         from flambeau.export.writing import export_model
-        from flambeau.userfile import load_object
 
+<<<<<<< HEAD
         made_by = load_object(network) if network else None
         result = export_model(
             model,
@@ -50,6 +56,14 @@ def export(
             _print_graphs(to, result, quiet)
         else:
             _print_weights(to, result, quiet)
+=======
+        result = export_model(model, out, format, network=own_network(network), trust_code=trust_code)
+        counts = [f"{name} {value:,}" for name, value in result.items() if isinstance(value, int)]
+        told = f"{result['tensors']} tensors" if "tensors" in result else ", ".join(counts)
+        to.text(f"{result['out']}: {told}" if told else str(result["out"]))
+        if not quiet:
+            _print_preprocessing(to, result.get("preprocessing", {}))
+>>>>>>> main
         to.result(result)
 
 

@@ -30,7 +30,7 @@ from flambeau.data.opening import (
     quiet,
     read_header,
 )
-from flambeau.errors import BadRows, DataError, FlambeauError
+from flambeau.errors import BadRows, DataError, FlambeauError, one_line
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -288,7 +288,7 @@ def _from_file(file: BinaryIO, where: Any, rules: PictureRules, warn: Warn) -> T
                 raise DataError(
                     "The picture is damaged or cut short; its header can be read, its pixels cannot.",
                     where=printable(where),
-                    received=" ".join(str(error).split()) or type(error).__name__,
+                    received=one_line(error),
                     remedy="Replace or remove the file, or leave such files out with --on-bad skip.",
                 ) from error
         warn(f"{printable(where)}: The JPEG has no end marker; its pixels are complete.")
