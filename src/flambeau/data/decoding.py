@@ -27,7 +27,7 @@ from flambeau.data.opening import (
     printable,
     quiet,
 )
-from flambeau.errors import DataError
+from flambeau.errors import DataError, one_line
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -141,7 +141,7 @@ def _from_file(file: BinaryIO, where: Any, rules: PictureRules, warn: Warn) -> N
                 raise DataError(
                     "The picture is damaged or cut short; its header can be read, its pixels cannot.",
                     where=printable(where),
-                    received=" ".join(str(error).split()) or type(error).__name__,
+                    received=one_line(error),
                     remedy="Replace or remove the file, or leave such files out with --on-bad skip.",
                 ) from error
         warn(f"{printable(where)}: The JPEG has no end marker; its pixels are complete.")

@@ -15,7 +15,7 @@ from typing import Any
 from flambeau.data.parquet import from_arrow
 from flambeau.data.splits import SPLIT_NAMES
 from flambeau.data.tables import Table
-from flambeau.errors import DataError, MissingExtra
+from flambeau.errors import DataError, MissingExtra, one_line
 
 PREFIX = "hf:"
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w.-]+)?")
@@ -68,7 +68,7 @@ def load_name(source: str) -> Any:
         raise DataError(
             "The data set could not be loaded from the Hugging Face Hub.",
             where=source,
-            received=f"{type(error).__name__}: {' '.join(str(error).split())[:500]}",
+            received=f"{type(error).__name__}: {one_line(error, 500)}",
             remedy="Check its name at huggingface.co/datasets and the network; sets that were loaded before need none.",
         ) from error
 
@@ -84,7 +84,7 @@ def load_saved(path: Path) -> Any:
     try:
         return library.load_from_disk(str(path))
     except Exception as error:  # Arrow's errors and those of JSON have no common class
-        received = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+        received = f"{type(error).__name__}: {one_line(error, 500)}"
         raise DataError("The saved data set is damaged.", where=path, received=received) from error
 
 

@@ -111,7 +111,8 @@ millionth above or below them: where a half itself is the border, the same pictu
 
 def _grey(pictures: Tensor) -> Tensor:
     red, green, blue = pictures.to(torch.int32).unbind(-3)
-    return luma(red, green, blue).to(torch.uint8).unsqueeze(-3)
+    grey: Tensor = luma(red, green, blue)
+    return grey.to(torch.uint8).unsqueeze(-3)
 
 
 def read_pictures(

@@ -131,39 +131,17 @@ def _heading(path: Path) -> set[str]:
     return cells | {cell.casefold() for cell in cells}
 
 
-def read_listing(
-    tables: Mapping[str, Path],
-    data: Data,
-    *,
-    role: str,
-    usual: Sequence[str],
-    endings: Iterable[str],
-    classes: bool = True,
-    values: Sequence[str] = (),
-) -> Listing:
-    """The rows of a table, or of one for each split.
-
-    Args:
-        tables: By split. The only one may have a column of splits.
-        data: ``columns`` names columns by their role: ``role``, ``label``, ``split``, ``group``; ``group`` the last of
-            these, too. ``follow_links`` says whether paths may lead out of the table's folder.
-        role: What the column of files is called among the roles.
-        usual: What that column is usually called.
-        endings: Of the files' names, by which the column is known where there is no heading.
-        classes: Whether the labels are classes; otherwise they may be any text, and empty.
-        values: Names of further columns that are read, in place of the labels.
+def read_tables(tables: Mapping[str, Path], endings: Iterable[str]) -> dict[str, Table]:
+    """The tables that list files, by split; a first row that names a file with one of these endings is no heading.
 
     Raises:
-        DataError: It is not clear which column holds what, the labels are no classes, or a split has other labels than
-            the training split. Rows that cannot be used are in :attr:`Listing.bad`.
+        DataError: A table cannot be read.
     """
     ends = tuple(endings)
-    # A first row that names a file is no heading.
-    read = {
+    return {
         split: read_table(path, header=not any(cell.lower().endswith(ends) for cell in first_row(path)))
         for split, path in tables.items()
     }
-    return listed(read, data, role=role, usual=usual, endings=ends, classes=classes, values=values)
 
 
 def listed(
@@ -176,7 +154,22 @@ def listed(
     classes: bool = True,
     values: Sequence[str] = (),
 ) -> Listing:
-    """As :func:`read_listing`, from tables that have been read."""
+    """The rows of a table, or of one for each split.
+
+    Args:
+        tables: By split, as :func:`read_tables` reads them. The only one may have a column of splits.
+        data: ``columns`` names columns by their role: ``role``, ``label``, ``split``, ``group``; ``group`` the last of
+            these, too. ``follow_links`` says whether paths may lead out of the table's folder.
+        role: What the column of files is called among the roles.
+        usual: What that column is usually called.
+        endings: Of the files' names, by which the column is known where there is no heading.
+        classes: Whether the labels are classes; otherwise they may be any text, and empty.
+        values: Names of further columns that are read, in place of the labels.
+
+    Raises:
+        DataError: It is not clear which column holds what, the labels are no classes, or a split has other labels than
+            the training split. Rows that cannot be used are in :attr:`Listing.bad`.
+    """
     found, ends = Listing(), tuple(endings)
     optional = ("group",) if classes else ("group", "label", *values)
     for split, table in tables.items():

@@ -13,7 +13,7 @@ from flambeau.data import huggingface
 from flambeau.data.arrays import as_labels, classes_of, encode_labels, from_arrays, from_torch, may_mirror, pair_of
 from flambeau.data.examine import Listed, as_split, content_hash, examine, frames_note, skip_note
 from flambeau.data.folders import scan
-from flambeau.data.listings import Listing, listed, lists_files, read_listing, tables_of
+from flambeau.data.listings import Listing, listed, lists_files, read_tables, tables_of
 from flambeau.data.opening import EXTENSIONS, PictureRules
 from flambeau.data.prepare import check_skipped
 from flambeau.data.splits import leak_note, leaks
@@ -63,7 +63,7 @@ def open_pictures(path: Path, recipe: Recipe) -> Dataset:
 
 
 def _from_tables(tables: Mapping[str, Path], title: str, source: Path, recipe: Recipe) -> Dataset:
-    listing = read_listing(tables, recipe.data, role="image", usual=IMAGES, endings=EXTENSIONS)
+    listing = listed(read_tables(tables, EXTENSIONS), recipe.data, role="image", usual=IMAGES, endings=EXTENSIONS)
     return from_listing(listing, title.partition(".")[0] or "pictures", str(source.absolute()), recipe)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from flambeau.columns import Column, Dataset, Split
 from flambeau.data.arrays import may_mirror, pictures
 from flambeau.data.hashing import dataset_hash
-from flambeau.data.listings import Listing, Row, read_listing, tables_of
+from flambeau.data.listings import Listing, Row, listed, read_tables, tables_of
 from flambeau.data.opening import EXTENSIONS
 from flambeau.data.pictures import IMAGES, Targets, from_listing
 from flambeau.data.tables import check_classes, is_table
@@ -60,9 +60,8 @@ def open_tables(path: Path, recipe: Recipe, values: Sequence[str], encode: Encod
         tables = tables_of(path, recipe.data, role="image", usual=IMAGES, endings=EXTENSIONS, labels=())
     if not tables:
         raise DataError("There is no table of pictures.", where=path, expected=forms)
-    listing = read_listing(
-        tables, recipe.data, role="image", usual=IMAGES, endings=EXTENSIONS, classes=False, values=values
-    )
+    read = read_tables(tables, EXTENSIONS)
+    listing = listed(read, recipe.data, role="image", usual=IMAGES, endings=EXTENSIONS, classes=False, values=values)
     title = path.name if is_one else path.absolute().name
     return from_listing(listing, title.partition(".")[0] or "pictures", str(path.absolute()), recipe, encode)
 

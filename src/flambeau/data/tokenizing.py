@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from flambeau.errors import MissingExtra, ModelError
+from flambeau.errors import MissingExtra, ModelError, one_line
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -40,7 +40,7 @@ def load_tokenizer(json: str) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_str(json)
     except Exception as error:  # the package raises nothing narrower
-        raise ModelError("The tokeniser cannot be read.", received=" ".join(str(error).split())[:200]) from error
+        raise ModelError("The tokeniser cannot be read.", received=one_line(error, 200)) from error
     tokenizer.encode_special_tokens = True  # the word <pad> in somebody's text is text
     return tokenizer
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +34,9 @@ class Format:
         write: Writes a graph and the card, a JSON text, to a file.
         open: Makes what runs a file; must not need the model.
         require: Raises what says why the format cannot be had here, before any work is done.
-        static: Whether it holds graphs of one fixed shape only.
-        weights: What ``--weights`` may be.
+        weights: What ``--weights`` may be, apart from ``int8``.
+        quantize: As ``write``, in whole numbers of 8 bits; takes calls as well, from which the ranges of values are
+            taken. None where the format cannot.
     """
 
     name: str
@@ -44,8 +45,8 @@ class Format:
     write: Callable[[Graph, Path, str], None]
     open: Callable[[Path], Runner]
     require: Callable[[], None] = lambda: None
-    static: bool = False
     weights: tuple[str, ...] = ("float32", "float16")
+    quantize: Callable[[Graph, Path, str, Sequence[Batch]], None] | None = None
 
 
 def traced(graph: Graph) -> ExportedProgram:

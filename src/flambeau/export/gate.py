@@ -60,9 +60,13 @@ class Rows:
         for rows in torch.split(order, BATCH):
             yield None if self.raw is None else self.raw.take(rows).columns, self.read.take(rows)
 
+    def spread(self, count: int | None = None) -> Tensor:
+        """Numbers of so many rows, or of all, in an order of no meaning: however few are taken, classes mix."""
+        return torch.randperm(len(self.read), generator=torch.Generator().manual_seed(0))[:count]
 
-def test_rows(model: Model) -> tuple[Rows | None, str | None]:
-    """The test examples that a model was scored on, raw; or None and the reason why there are none."""
+
+def rows_of(model: Model, split: str) -> tuple[Rows | None, str | None]:
+    """The examples of a split of the data that a model was trained on; or None and the reason why there are none."""
     recipe = parse(model.description.recipe)
     if recipe.data.source is None:
         return None, "the model was trained on objects of Python"
@@ -70,9 +74,9 @@ def test_rows(model: Model) -> tuple[Rows | None, str | None]:
         whole = opened(recipe)
         if whole.hash != model.description.data.get("hash"):
             return None, "the data is not what it was when the model was trained"
-        raw = model.task.intake.divide(whole, recipe).splits.get("test")
+        raw = model.task.intake.divide(whole, recipe).splits.get(split)
         if raw is None:
-            return None, "there is no test split"
+            return None, f"there is no {split} split"
         read, kept = _readable(model, raw)
     except FlambeauError as error:
         return None, f"the data cannot be read ({error.problem})"
@@ -121,8 +125,7 @@ def pass_through(model: Model, program: Program, call: Call, rows: Rows | None, 
 def _score(model: Model, program: Program, call: Call, rows: Rows, verdict: Verdict, exact: bool) -> None:
     metrics = model.task.metrics(parse(model.description.recipe), model.facts)
     sums = [metrics.start(torch.device("cpu")) for _ in range(2)]
-    # In an order of no meaning, so that however far it gets, all classes are seen.
-    order = torch.randperm(len(rows.read), generator=torch.Generator().manual_seed(0))
+    order = rows.spread()
     begun = time.monotonic()
     verdict.of = len(order)
     for raw, read in rows.parts(order):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 
 from flambeau.core import Batch
 from flambeau.errors import MissingExtra
-from flambeau.export.formats import Format, Runner, refused, traced
+from flambeau.export.formats import Format, Runner, quiet_log, refused, traced
 from flambeau.program import Graph
 
 CARD = "flambeau"
@@ -65,6 +66,37 @@ def _name_axes(model: Any, graph: Graph) -> None:
                 axis.dim_param = given[axis.dim_param]
 
 
+def quantize(graph: Graph, out: Path, card: str, calls: Sequence[Batch]) -> None:
+    """Writes the graph with its convolutions and matrix products in 8 bits, by ONNX Runtime's static quantisation.
+
+    Weights are scaled channel by channel, activations by the ranges that they take in the calls.
+
+    Raises:
+        ModelError: The exporter or the quantiser cannot take the graph.
+    """
+    from onnxruntime.quantization import CalibrationDataReader, quantize_static
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._calls = iter(calls)
+
+        def get_next(self) -> dict[str, Any] | None:
+            inputs = next(self._calls, None)
+            return None if inputs is None else _arrays(inputs)
+
+    whole = out.with_name(f"{out.name}.float32")
+    write(graph, whole, card)
+    with refused(graph, "ONNX Runtime's quantiser"), quiet_log("root"):
+        quantize_static(
+            str(whole), str(out), Reader(), per_channel=True, op_types_to_quantize=["Conv", "Gemm", "MatMul"]
+        )
+    whole.unlink()
+
+
+def _arrays(inputs: Batch) -> dict[str, Any]:
+    return {name: np.ascontiguousarray(value.numpy()) for name, value in inputs.items()}
+
+
 def opened(path: Path) -> Runner:
     """Runs a file with ONNX Runtime."""
     import onnxruntime
@@ -75,7 +107,7 @@ def opened(path: Path) -> Runner:
     outputs = [output.name for output in session.get_outputs()]
 
     def run(inputs: Batch) -> dict[str, torch.Tensor]:
-        made = session.run(outputs, {name: np.ascontiguousarray(value.numpy()) for name, value in inputs.items()})
+        made = session.run(outputs, _arrays(inputs))
         return {name: torch.from_numpy(value) for name, value in zip(outputs, made, strict=True)}
 
     return run
@@ -88,4 +120,5 @@ FORMAT = Format(
     write=write,
     open=opened,
     require=require,
+    quantize=quantize,
 )

@@ -17,6 +17,7 @@ from flambeau import catalog, files
 from flambeau.core import Batch
 from flambeau.errors import UsageError
 from flambeau.export import gate
+from flambeau.export.calibration import Calls, calibration_calls, latency
 from flambeau.export.formats import Format, Runner
 from flambeau.export.precision import in_half
 from flambeau.model import Model, load
@@ -51,7 +52,8 @@ def export_model(
             that hold the preprocessing too; or a format of another package.
         static: Graphs only: one row of one shape, without layout and resize, for compilers of small devices.
         size: Height and width of pictures that the graph works at, where that is not the model's own.
-        weights: ``float32``, or ``float16`` for a file of half the size.
+        weights: ``float32``; ``float16`` for a file of half the size that computes in float32; ``int8`` for arithmetic
+            in 8 bits, where the format has it.
         network: As for :func:`flambeau.load`.
         trust_code: As for :func:`flambeau.load`.
         tell: Told what is going on, in sentences.
@@ -60,7 +62,8 @@ def export_model(
         What the format says about the file: ``out`` and, for ``state-dict``, ``tensors`` and ``preprocessing`` (size,
         channels, mean and standard deviation of pixels in [0, 1], classes); for graphs ``files``, ``examples`` (how
         many test examples were compared, ``of`` how many), ``strangers`` (made-up inputs of other shapes),
-        ``differences`` (the largest one of each output) and ``scores`` and ``model_scores`` on these examples.
+        ``differences`` (the largest one of each output), ``scores`` and ``model_scores`` on these examples, and for
+        ``int8`` ``milliseconds`` of a call with ``float32`` and ``int8``.
 
     Raises:
         UsageError: Nobody knows the format, or the task has no such form.
@@ -80,9 +83,10 @@ def export_model(
         result: dict[str, Any] = chosen(loaded, _path(model, out, ".pth" if format == "state-dict" else ".txt"))
         return result
     chosen.require()
-    if weights not in chosen.weights:
+    known = (*chosen.weights, *(("int8",) if chosen.quantize else ()))
+    if weights not in known:
         raise UsageError(
-            "The format has no such weights.", where="--weights", expected=" or ".join(chosen.weights), received=weights
+            f"The format {format} has no such weights.", where="--weights", expected=", ".join(known), received=weights
         )
     path = _path(model, out, chosen.suffix)
     return _export_graphs(_sized(loaded, size), path, chosen, Wish(static), weights, tell)
@@ -113,22 +117,30 @@ def _sized(model: Model, size: int | tuple[int, int] | None) -> Model:
 
 def _export_graphs(model: Model, out: Path, form: Format, wish: Wish, weights: str, tell: Tell) -> dict[str, Any]:
     program = program_of(model, wish)
-    rows, reason = gate.test_rows(model)
+    rows, reason = gate.rows_of(model, "test")
     if reason is not None:
         tell(f"Only made-up inputs are compared, for {reason}.")
-    written = program if weights == "float32" else in_half(program)
+    written = in_half(program) if weights == "float16" else program
+    calls = calibration_calls(model, program) if weights == "int8" else None
     with tempfile.TemporaryDirectory(dir=_folder(out), prefix=f".{out.name}.") as folder:
         paths: dict[str, Path] = {}
         for graph in written.graphs:
             path = _graph_path(Path(folder) / out.name, graph.name, len(written.graphs) > 1)
             tell(f"Writing {path.name} ...")
-            form.write(graph, path, _card(model, written, graph, weights))
+            card = _card(model, written, graph, weights)
+            if calls is not None and form.quantize is not None:
+                form.quantize(graph, path, card, calls[graph.name])
+            else:
+                form.write(graph, path, card)
             paths[graph.name] = path
         tell("Comparing it with the model ...")
-        verdict = gate.pass_through(model, program, calling(form, paths), rows, exact=weights == "float32")
-        kept = [out.parent / path.name for path in paths.values()]
-        for path, final in zip(paths.values(), kept, strict=True):
-            os.replace(path, final)  # noqa: PTH105 - as everywhere where a file appears whole or not at all
+        call = calling(form, paths)
+        verdict = gate.pass_through(model, program, call, rows, exact=weights == "float32")
+        speeds = {} if calls is None else _speeds(program, form, call, calls, Path(folder))
+        kept = []
+        for path in sorted(Path(folder).iterdir()):
+            kept.append(out.parent / path.name)
+            os.replace(path, kept[-1])  # noqa: PTH105 - each file appears whole or not at all
     if wish.static:
         beside = out.with_suffix(".json")
         files.write_json(beside, json.loads(_card(model, written, written.graphs[0], weights)))
@@ -144,10 +156,20 @@ def _export_graphs(model: Model, out: Path, form: Format, wish: Wish, weights: s
         "differences": verdict.differences,
         "scores": verdict.after,
         "model_scores": verdict.before,
+        "milliseconds": speeds,
         "select": model.task.metrics(parse(model.description.recipe), model.facts).select,
         "inputs": {f"{graph.name}.{port.name}": _told(port) for graph in program.graphs for port in graph.inputs},
         "outputs": {f"{graph.name}.{name}": about for graph in program.graphs for name, about in graph.outputs.items()},
     }
+
+
+def _speeds(program: Program, form: Format, call: Call, calls: Calls, folder: Path) -> dict[str, float]:
+    """Milliseconds of a call of the graphs in whole numbers and, in a file of the same format, in float32."""
+    with tempfile.TemporaryDirectory(dir=folder) as aside:
+        paths = {graph.name: Path(aside) / f"{graph.name}{form.suffix}" for graph in program.graphs}
+        for graph in program.graphs:
+            form.write(graph, paths[graph.name], json.dumps(_ports(graph)))
+        return {"float32": latency(calling(form, paths), calls), "int8": latency(call, calls)}
 
 
 def _folder(out: Path) -> Path:
@@ -192,9 +214,7 @@ def _card(model: Model, program: Program, graph: Graph, weights: str) -> str:
     told = {
         "card": VERSION,
         "task": model.task.name,
-        "graph": graph.name,
-        "inputs": {port.name: _told(port) for port in graph.inputs},
-        "outputs": dict(graph.outputs),
+        **_ports(graph),
         **({"classes": model.classes} if model.classes else {}),
         "preprocessing": dict(program.card),
         "weights": weights,
@@ -203,6 +223,12 @@ def _card(model: Model, program: Program, graph: Graph, weights: str) -> str:
         "provenance": {**model.description.provenance, "exported_by": __version__, "torch": version("torch")},
     }
     return json.dumps(told, ensure_ascii=False)
+
+
+def _ports(graph: Graph) -> dict[str, Any]:
+    """What goes into a graph and comes out, which every file says of itself."""
+    inputs = {port.name: _told(port) for port in graph.inputs}
+    return {"graph": graph.name, "inputs": inputs, "outputs": dict(graph.outputs)}
 
 
 def _told(port: Port) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from torch import nn
 
 from flambeau import files
 from flambeau.core import Facts
-from flambeau.errors import MissingExtra, ModelError, UsageError, did_you_mean
+from flambeau.errors import MissingExtra, ModelError, UsageError, did_you_mean, one_line
 from flambeau.models.frozen import Frozen, head_of, transfer
 from flambeau.models.published import NOT_STATED
 
@@ -128,7 +128,7 @@ class Network:
             height, width = facts["size"]
             settings = isinstance(error, TypeError)
             raise ModelError(
-                f"timm cannot build {self.name}: {' '.join(str(error).split()) or type(error).__name__}",
+                f"timm cannot build {self.name}: {one_line(error)}",
                 where="model.settings" if settings else f"timm:{self.name}",
                 received=", ".join(f"{name} = {value!r}" for name, value in given.items()),
                 remedy="Leave out the arguments that it does not take."
@@ -148,8 +148,7 @@ class Network:
         # Requests, the Hub's own classes, the disk: whatever it is, the file is not here.
         except Exception as error:
             raise ModelError(
-                "The weights are not in the cache and could not be fetched: "
-                f"{' '.join(str(error).split())[:200] or type(error).__name__}",
+                f"The weights are not in the cache and could not be fetched: {one_line(error, 200)}",
                 where=f"{repository}/{FILE}",
                 remedy=f"With a network, run the command again, or: hf download {repository} {FILE}\n"
                 "  A mirror is named by HF_ENDPOINT=ADDRESS. Without the weights: model.pretrained = false.",

@@ -32,8 +32,8 @@ PATCH = 4
 Make = Callable[[Callable[..., nn.Module], Facts, bool], nn.Module]
 """Calls a builder of torchvision for the data, with a small stem or without; the channels are seen to elsewhere."""
 
-
 Convert = Callable[[nn.Module, dict[str, Tensor]], dict[str, Tensor]]
+"""Published weights under the names, and in the shapes, of a network that was built."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +122,7 @@ class Network:
         if entry is None:
             return {}
         meant = entry.transforms()
-        # Where torchvision sets transform_input, it turns its usual normalisation into this one.
-        half = family_of(self.name).make is _NO_AUXILIARY
+        half = family_of(self.name).half
         mean, std = ([0.5] * 3, [0.5] * 3) if half else (list(meant.mean), list(meant.std))
         return {"size": [*meant.crop_size, *meant.crop_size][:2], "channels": 3, "mean": mean, "std": std}
 
@@ -291,7 +290,9 @@ class Family:
             of the first layer a kernel of 3x3 at most, and pooling is left out.
         below: ``stem = "auto"`` is small where a side of the pictures is below so many pixels.
         make: Calls the builder.
-        convert: Published weights under the names, and in the shapes, of a network that was built.
+        convert: Makes published weights fit what was built.
+        half: With weights torchvision sets ``transform_input``, which turns its usual normalisation into one with mean
+            and standard deviation of 0.5.
     """
 
     paper: str
@@ -299,6 +300,7 @@ class Family:
     below: int = 64
     make: Make = _PLAIN
     convert: Convert = lambda network, weights: weights
+    half: bool = False
 
 
 # Auxiliary heads are left out: they were to help gradients through networks that had no batch normalisation, which
@@ -316,9 +318,13 @@ FAMILIES = {
     ),
     "efficientnet_b": Family("Tan and Le 2019, arXiv 1905.11946", ("features.0", "features.2")),
     "efficientnet_v2": Family("Tan and Le 2021, arXiv 2104.00298", ("features.0", "features.2")),
-    "googlenet": Family("Szegedy et al. 2015, arXiv 1409.4842", ("conv1", "maxpool1"), make=_NO_AUXILIARY),
+    "googlenet": Family("Szegedy et al. 2015, arXiv 1409.4842", ("conv1", "maxpool1"), make=_NO_AUXILIARY, half=True),
     "inception": Family(
-        "Szegedy et al. 2016, arXiv 1512.00567", ("Conv2d_1a_3x3", "maxpool1", "maxpool2"), 75, _NO_AUXILIARY
+        "Szegedy et al. 2016, arXiv 1512.00567",
+        ("Conv2d_1a_3x3", "maxpool1", "maxpool2"),
+        below=75,
+        make=_NO_AUXILIARY,
+        half=True,
     ),
     "maxvit": Family("Tu et al. 2022, arXiv 2204.01697", ("stem",), make=_maxvit),
     "mnasnet": Family("Tan et al. 2019, arXiv 1807.11626", ("layers.0", "layers.8")),

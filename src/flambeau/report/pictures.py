@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 MISTAKES = 24
 SAMPLES = 40
+"""Pictures that are shown."""
+
 HEAT = (220, 50, 32)
 """The colour that a heat map lays over a picture."""
 
@@ -304,10 +306,14 @@ def samples(report: ClassificationReport) -> Section | None:
         return None
     shown = min(SAMPLES, len(report.samples))
     names = [str(report.classes[label]) for label in report.sample_labels[:shown].tolist()]
-    images = zip(report.samples[:shown], names, strict=True)
-    entries = [(picture(image, name, side=TILE), escape(name)) for image, name in images]
-    noun = report.noun[:1].upper() + report.noun[1:]
-    lead = f"{noun} of the training split as the network gets them before augmentation, with their labels."
+    return sample_grid(report.samples[:shown], names, report.noun, "labels")
+
+
+def sample_grid(images: Tensor, captions: Sequence[str], noun: str, target: str) -> Section:
+    """A grid of training pictures with captions, which say their target (in the plural, as is the noun)."""
+    entries = [(picture(image, text, side=TILE), escape(text)) for image, text in zip(images, captions, strict=True)]
+    noun = noun[:1].upper() + noun[1:]
+    lead = f"{noun} of the training split as the network gets them before augmentation, with their {target}."
     return Section("Samples", tiles(entries, "samples"), lead)
 
 

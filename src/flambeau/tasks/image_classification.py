@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,24 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from flambeau.columns import Split
-from flambeau.core import Batch, Builder, Facts
-from flambeau.data.inputs import picture_inputs
-from flambeau.data.pictures import (
-    FORMS,
-    ROLES,
-    claims_pictures,
-    open_pictures,
-    pictures_of_python,
-)
-from flambeau.data.preview import describe
-from flambeau.data.splits import with_test_and_validation
-from flambeau.models.classifier import Classifier, check_fit
+from flambeau.core import Batch, Facts, device_of
+from flambeau.data.pictures import FORMS, claims_pictures, open_pictures, pictures_of_python
+from flambeau.models.classifier import Classifier
 from flambeau.models.frozen import Frozen
 from flambeau.program import Program, Wish
 from flambeau.recipe import Recipe
 from flambeau.task import Intake, Outcome, Shown, Start, Task, View
 from flambeau.tasks import image_inputs, labels
-from flambeau.tasks.common import column_checks, tensors
 from flambeau.tasks.picture_program import picture_program
 
 START = Start(
@@ -54,13 +43,6 @@ def measure(split: Split, facts: Facts, recipe: Recipe) -> Facts:
     """The facts with statistics of the pictures and the number of each class."""
     counts = torch.bincount(split.tensor("label"), minlength=len(facts["classes"])).tolist()
     return {**facts, "counts": counts, **image_inputs.statistics(split, facts, recipe)}
-
-
-def build(recipe: Recipe, facts: Facts, builder: Builder) -> nn.Module:
-    """The named network behind its normalisation; checked with an example of the right shape."""
-    network = builder(facts, **recipe.model.arguments())
-    check_fit(network, facts)
-    return Classifier(network, facts["mean"], facts["std"])
 
 
 @torch.no_grad()
@@ -107,7 +89,7 @@ def report(outcome: Outcome) -> tuple[list[Any], list[Any]]:
     )
 
     def looked(images: Tensor, classes: Tensor) -> Tensor | None:
-        device = next((parameter.device for parameter in outcome.model.parameters()), torch.device("cpu"))
+        device = device_of(outcome.model)
         return grad_cam(outcome.model, images.to(device), classes.to(device))
 
     train = outcome.dataset.splits["train"]
@@ -137,18 +119,16 @@ def tell(outcome: Outcome, recipe: Recipe) -> list[str | Shown]:
 
 def _first_pictures(outcome: Outcome, count: int, names: Sequence[str]) -> list[str | Shown]:
     """The first test pictures with what was predicted and what they are."""
-    from flambeau.data.preview import grid, to_terminal
+    from flambeau.data.preview import grid_png, to_terminal
 
     outputs = outcome.evaluation.outputs
     truth = [names[label] for label in outputs["label"][:count].tolist()]
     predicted = [names[label] for label in outputs["logits"][:count].argmax(1).tolist()]
     captions = [f"{guess} ({'right' if guess == name else name})" for guess, name in zip(predicted, truth, strict=True)]
     pictures = outcome.dataset.splits[outcome.split].tensor("image")[:count]
-    buffer = io.BytesIO()
-    grid(pictures, captions, min(count, 10)).save(buffer, "PNG")
     strip = Shown(
         "first-test-pictures.png",
-        buffer.getvalue(),
+        grid_png(pictures, captions, min(count, 10)),
         lambda width: to_terminal(pictures, captions, max(1, min(count, width // 22))),
     )
     lines = [f'predicted "{guess}", actual "{name}"' for guess, name in zip(predicted, truth, strict=True)]
@@ -157,59 +137,47 @@ def _first_pictures(outcome: Outcome, count: int, names: Sequence[str]) -> list[
 
 def checks(recipe: Recipe) -> list[str]:
     """Settings that contradict each other."""
-    mistakes = image_inputs.checks(recipe) + column_checks(recipe, *ROLES)
-    return mistakes + labels.checks(recipe, mixes=recipe.augment.mixes)
+    return image_inputs.checks(recipe) + labels.checks(recipe, mixes=recipe.augment.mixes)
 
 
 INTAKE = Intake(
+    **image_inputs.INTAKE_FIELDS,
     forms=FORMS,
     claims=claims_pictures,
     open=open_pictures,
     of_python=pictures_of_python,
-    divide=lambda dataset, recipe: with_test_and_validation(dataset, recipe.data),
-    describe=describe,
     align=labels.align,
 )
 
 VIEW = View(
-    asks="PICTURE...",
-    inputs=picture_inputs,
+    **image_inputs.VIEW_FIELDS,
     line=labels.line,
     cells=labels.cells,
     breakdown=labels.breakdown,
     report=report,
     tell=tell,
-    about=image_inputs.about,
     samples=image_inputs.samples,
-    thumbnail=image_inputs.thumbnail,
     private=image_inputs.PRIVATE,
 )
 
 TASK = Task(
     name="image-classification",
     about="One of several classes for each picture.",
-    family="pictures",
     recipe="pictures",
-    input="image",
     intake=INTAKE,
     view=VIEW,
+    **image_inputs.TASK_FIELDS,
     facts=facts,
-    read=image_inputs.read,
     measure=measure,
-    collate=tensors,
-    transform=image_inputs.transform,
-    build=build,
+    build=image_inputs.build_classifier,
     phases=lambda recipe, facts: labels.phases_of(recipe, facts, lambda model, batch: model(batch["image"])),
     metrics=labels.metrics,
     predict=predict,
     decode=labels.decode,
-    example=image_inputs.example,
-    toy={"classes": [str(number) for number in range(10)], "size": [28, 28], "channels": 1, "mean": None, "std": None},
-    parts=("images", "augment"),
+    toy={"classes": [str(number) for number in range(10)], **image_inputs.TOY},
     checks=checks,
     keep=labels.KEPT,
     start=START,
-    doubts=image_inputs.doubts,
     condense=condense,
     calibrate=labels.calibrate,
     program=program,

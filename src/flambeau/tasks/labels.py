@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from flambeau.columns import Split
 from flambeau.core import Batch, Evaluation, Facts, Loss, Metrics, Phase
-from flambeau.errors import DataError, ModelError
+from flambeau.errors import ModelError
 from flambeau.metrics.calibration import expected_calibration_error, fit_temperature
 from flambeau.metrics.classification import classification
 from flambeau.metrics.tables import accuracy_interval, by_class
@@ -19,7 +19,7 @@ from flambeau.program import Compared
 from flambeau.recipe import Recipe
 from flambeau.task import Breakdown, Outcome
 from flambeau.tasks import answers
-from flambeau.tasks.common import loss_checks, loss_name, optimizer_checks, optimizer_of
+from flambeau.tasks.common import loss_checks, loss_name, optimizer_checks, optimizer_of, renumbered
 
 FEWEST = 100
 """Below so many validation examples a temperature follows chance more than the model, and none is fitted."""
@@ -183,17 +183,9 @@ def align(split: Split, info: Mapping[str, Any], facts: Facts) -> Split:
     Raises:
         DataError: The data has classes that the model does not know.
     """
-    theirs, classes = [str(name) for name in info["classes"]], facts["classes"]
-    unknown = [title for title in theirs if title not in classes]
-    if unknown:
-        raise DataError(
-            f"The data has classes that the model does not know: {', '.join(unknown[:10])}.",
-            where=info.get("source"),
-            expected=f"classes among {', '.join(classes[:20])}",
-            remedy="Name the classes (for a folder: its class folders) as the model does, or leave the others out.",
-        )
-    label = split.tensor("label")
-    return split.with_columns(label=label.new_tensor([classes.index(title) for title in theirs])[label])
+    remedy = "Name the classes (for a folder: its class folders) as the model does, or leave the others out."
+    numbers, label = renumbered(info, facts, "classes", remedy), split.tensor("label")
+    return split.with_columns(label=label.new_tensor(numbers)[label])
 
 
 def breakdown(evaluation: Evaluation, facts: Facts) -> Breakdown:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -233,7 +232,7 @@ def about(facts: Mapping[str, Any]) -> dict[str, str]:
 
 def shown_samples(dataset: Dataset, count: int) -> list[str | Shown]:
     """A labelled grid of spectrograms of training recordings."""
-    from flambeau.data.preview import grid, to_terminal
+    from flambeau.data.preview import grid_png, to_terminal
     from flambeau.report.pictures import spread_sample
 
     train, classes = dataset.splits["train"], dataset.info["classes"]
@@ -242,14 +241,12 @@ def shown_samples(dataset: Dataset, count: int) -> list[str | Shown]:
     part = train.take(chosen)
     pictures = pictures_of(read_sounds(part["sound"], known["rate"], known["length"]), known)
     captions = [str(classes[label]) for label in part.tensor("label").tolist()]
-    buffer = io.BytesIO()
-    grid(pictures, captions).save(buffer, "PNG")
 
     def terminal(width: int) -> Any:
         columns = max(1, width // 22)
         return to_terminal(pictures[: 2 * columns], captions[: 2 * columns], columns)
 
-    return [Shown(f"{dataset.name}-spectrograms.png", buffer.getvalue(), terminal)]
+    return [Shown(f"{dataset.name}-spectrograms.png", grid_png(pictures, captions), terminal)]
 
 
 def tell(outcome: Outcome, recipe: Recipe) -> list[str | Shown]:
