@@ -14,10 +14,9 @@ import torch
 from flambeau.core import Batch
 from flambeau.errors import MissingExtra
 from flambeau.export.formats import Format, Runner, quiet_log, refused, traced
+from flambeau.export.portable.card import KEY
+from flambeau.export.portable.exported import onnx_session, run_session
 from flambeau.program import Graph
-
-CARD = "flambeau"
-"""The key of a file's metadata that the card stands under."""
 
 
 def require() -> None:
@@ -47,7 +46,7 @@ def write(graph: Graph, out: Path, card: str) -> None:
         assert made is not None
         model = made.model_proto
     _name_axes(model, graph)
-    model.metadata_props.add(key=CARD, value=card)
+    model.metadata_props.add(key=KEY, value=card)
     with refused(graph, "The ONNX checker"):
         onnx.checker.check_model(model, full_check=True)
     onnx.save(model, str(out))
@@ -99,16 +98,11 @@ def _arrays(inputs: Batch) -> dict[str, Any]:
 
 def opened(path: Path) -> Runner:
     """Runs a file with ONNX Runtime."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    outputs = [output.name for output in session.get_outputs()]
+    session = onnx_session(path)
 
     def run(inputs: Batch) -> dict[str, torch.Tensor]:
-        made = session.run(outputs, _arrays(inputs))
-        return {name: torch.from_numpy(value) for name, value in zip(outputs, made, strict=True)}
+        arrays = {name: np.ascontiguousarray(value.numpy()) for name, value in inputs.items()}
+        return {name: torch.from_numpy(value) for name, value in run_session(session, arrays).items()}
 
     return run
 

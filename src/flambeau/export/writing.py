@@ -19,14 +19,12 @@ from flambeau.errors import UsageError
 from flambeau.export import gate
 from flambeau.export.calibration import Calls, calibration_calls, latency
 from flambeau.export.formats import Format, Runner
+from flambeau.export.portable.card import VERSION
 from flambeau.export.precision import in_half
 from flambeau.model import Model, load
 from flambeau.program import Call, Graph, Port, Program, Wish
 from flambeau.recipe import parse
 from flambeau.run import Run
-
-VERSION = 1
-"""Of the card."""
 
 Tell = Callable[[str], None]
 
