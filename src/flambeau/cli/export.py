@@ -11,8 +11,7 @@ from flambeau.cli.output import Debug, Json, Network, Output, Quiet, RunOrModel,
 
 
 def export(
-<<<<<<< HEAD
-    model: Annotated[Path, typer.Argument(help="A run folder or a model file.", metavar="RUN|MODEL")],
+    model: RunOrModel,
     format: Annotated[str, typer.Option(help="What to write: onnx, pt2, state-dict, ...")] = "state-dict",  # noqa: A002 - the option's name
     out: Annotated[
         Path | None, typer.Option(help="The file to write; by default one beside the model.", metavar="FILE")
@@ -24,11 +23,6 @@ def export(
         int | None, typer.Option(min=1, help="The side of the pictures that the graph works at.", metavar="N")
     ] = None,
     weights: Annotated[str, typer.Option(help="float32, float16 for half the size, or int8.")] = "float32",
-=======
-    model: RunOrModel,
-    out: Annotated[Path, typer.Option(help="The file to write.", metavar="FILE")],
-    format: Annotated[str, typer.Option(help="What to write: state-dict, word2vec, ...")] = "state-dict",  # noqa: A002 - the option's name
->>>>>>> main
     network: Network = None,
     trust_code: TrustCode = False,
     json: Json = False,
@@ -39,8 +33,6 @@ def export(
     with output(json, debug, quiet) as to:
         from flambeau.export.writing import export_model
 
-<<<<<<< HEAD
-        made_by = load_object(network) if network else None
         result = export_model(
             model,
             out,
@@ -48,7 +40,7 @@ def export(
             static=static,
             size=size,
             weights=weights,
-            network=made_by,
+            network=own_network(network),
             trust_code=trust_code,
             tell=(lambda sentence: None) if quiet else to.note,
         )
@@ -56,14 +48,6 @@ def export(
             _print_graphs(to, result, quiet)
         else:
             _print_weights(to, result, quiet)
-=======
-        result = export_model(model, out, format, network=own_network(network), trust_code=trust_code)
-        counts = [f"{name} {value:,}" for name, value in result.items() if isinstance(value, int)]
-        told = f"{result['tensors']} tensors" if "tensors" in result else ", ".join(counts)
-        to.text(f"{result['out']}: {told}" if told else str(result["out"]))
-        if not quiet:
-            _print_preprocessing(to, result.get("preprocessing", {}))
->>>>>>> main
         to.result(result)
 
 
