@@ -51,9 +51,7 @@ class Network:
 
     name: str
 
-    def __call__(
-        self, facts: Facts, *, stem: str = "auto", pretrained: bool | str = False, freeze: bool = False
-    ) -> nn.Module:
+    def __call__(self, facts: Facts, *, stem: str = "auto", pretrained: bool | str = False) -> nn.Module:
         """Builds it with random weights, as torchvision draws them.
 
         Args:
@@ -61,7 +59,6 @@ class Network:
             stem: ``standard`` as published, ``small`` for small pictures; ``auto`` is small where a side of the
                 pictures is below 64 pixels (75 for ``inception_v3``) and no weights are asked for.
             pretrained: Training begins from torchvision's weights: its default ones, or those of this name there.
-            freeze: Only the last layer learns.
 
         Returns:
             A network from float32 ``(N, C, H, W)`` to logits ``(N, K)``.
@@ -82,7 +79,6 @@ class Network:
             )
         network = family.make(torchvision.models.get_model_builder(self.name), facts, small)
         _set_stem(network, facts["channels"], family.keep if small else ())
-        made = Frozen(network) if freeze else network
         if pretrained and facts["channels"] != 3:
             raise ModelError(
                 "The weights are for colour pictures.",
@@ -90,7 +86,7 @@ class Network:
                 received=f"{facts['channels']} channels",
                 remedy="Leave images.channels at auto, by which grey pictures become colour pictures.",
             )
-        return made
+        return network
 
     def listed(self) -> dict[str, Any]:
         """What it is, for a list of networks."""
@@ -139,7 +135,7 @@ class Network:
         found = self.weights(arguments)
         if found is None:
             return
-        inner = network.backbone if isinstance(network, Frozen) else network
+        inner = network.network if isinstance(network, Frozen) else network
         tensors = family_of(self.name).convert(inner, read(found))
         transfer(network, tensors, where=found.path, without=[head_of(network)])
 

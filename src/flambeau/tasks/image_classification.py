@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
-import torch
+from pydantic import AfterValidator
 from torch import Tensor, nn
 
 from flambeau.columns import Split
 from flambeau.core import Batch, Facts, device_of
 from flambeau.data.pictures import FORMS, claims_pictures, open_pictures, pictures_of_python
-from flambeau.models.classifier import Classifier
-from flambeau.models.frozen import Frozen
+from flambeau.errors import DataError
 from flambeau.program import Program, Wish
-from flambeau.recipe import Recipe
+from flambeau.recipe import Part, Recipe
 from flambeau.task import Intake, Outcome, Shown, Start, Task, View
 from flambeau.tasks import image_inputs, labels
 from flambeau.tasks.picture_program import picture_program
@@ -27,12 +26,33 @@ START = Start(
     gain="Features that were learnt from ImageNet's 1.2 million pictures mostly recognise more than so few can teach.",
 )
 
-FEATURE_BATCH = 32
-"""Pictures that go through a frozen network at a time."""
+
+def _several(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(names) == 1 or len(set(names)) < len(names):
+        raise ValueError("expected two columns or more, each once")
+    return names
+
+
+class ClassOptions(Part):
+    """What only this task has."""
+
+    classes: Annotated[tuple[str, ...], AfterValidator(_several)] = ()
+    """The columns of a table, one for each class, that hold its share or its votes. Without them there is a label."""
+
+
+def _wanted(recipe: Recipe) -> tuple[str, ...]:
+    return ClassOptions.model_validate(recipe.options).classes
 
 
 def facts(split: Split, info: Mapping[str, Any], recipe: Recipe) -> Facts:
     """Classes, picture size and channels, and the rules that pictures are read by."""
+    labels.require_loss(split, info, recipe)
+    if _wanted(recipe) and "target" not in split.columns:
+        raise DataError(
+            "options.classes names columns of a table, and the data has one class for each picture.",
+            where=info.get("source"),
+            remedy="Leave options.classes out, or give a table with these columns.",
+        )
     return {
         "classes": list(info["classes"]),
         **image_inputs.facts_of(split, info, recipe),
@@ -41,22 +61,8 @@ def facts(split: Split, info: Mapping[str, Any], recipe: Recipe) -> Facts:
 
 def measure(split: Split, facts: Facts, recipe: Recipe) -> Facts:
     """The facts with statistics of the pictures and the number of each class."""
-    counts = torch.bincount(split.tensor("label"), minlength=len(facts["classes"])).tolist()
+    counts = labels.counted(split, len(facts["classes"]))
     return {**facts, "counts": counts, **image_inputs.statistics(split, facts, recipe)}
-
-
-@torch.no_grad()
-def condense(model: nn.Module, split: Split) -> Split:
-    """Where only the last layer learns: features float32 ``(N, F)`` in place of the pictures."""
-    if not isinstance(model, Classifier) or not isinstance(model.network, Frozen):
-        return split
-    frozen, device = model.network.eval(), model.temperature.device
-    pictures = split.tensor("image")
-    parts = [
-        frozen.backbone(model.normalized(pictures[start : start + FEATURE_BATCH].to(device))).cpu()
-        for start in range(0, len(pictures), FEATURE_BATCH)
-    ]
-    return split.with_columns(image=torch.cat(parts))
 
 
 def predict(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -137,15 +143,16 @@ def _first_pictures(outcome: Outcome, count: int, names: Sequence[str]) -> list[
 
 def checks(recipe: Recipe) -> list[str]:
     """Settings that contradict each other."""
-    return image_inputs.checks(recipe) + labels.checks(recipe, mixes=recipe.augment.mixes)
+    mixes, soft = recipe.augment.mixes, bool(_wanted(recipe))
+    return image_inputs.checks(recipe) + labels.checks(recipe, mixes=mixes, soft=soft)
 
 
 INTAKE = Intake(
     **image_inputs.INTAKE_FIELDS,
     forms=FORMS,
     claims=claims_pictures,
-    open=open_pictures,
-    of_python=pictures_of_python,
+    open=lambda path, recipe: open_pictures(path, recipe, _wanted(recipe)),
+    of_python=lambda source, name, origin, recipe: pictures_of_python(source, name, origin, recipe, _wanted(recipe)),
     align=labels.align,
 )
 
@@ -175,10 +182,10 @@ TASK = Task(
     predict=predict,
     decode=labels.decode,
     toy={"classes": [str(number) for number in range(10)], **image_inputs.TOY},
+    options=ClassOptions,
     checks=checks,
     keep=labels.KEPT,
     start=START,
-    condense=condense,
     calibrate=labels.calibrate,
     program=program,
 )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from flambeau.columns import Column, Columns, Dataset, Split
-from flambeau.core import Batch, Builder, Facts, Transform
+from flambeau.core import Batch, Builder, Facts, Transform, device_of
 from flambeau.data import brightness, images, preview
 from flambeau.data.augment import picture_transform
 from flambeau.data.inputs import picture_inputs
@@ -20,6 +20,8 @@ from flambeau.data.splits import with_test_and_validation
 from flambeau.errors import DataError
 from flambeau.models.classifier import Classifier
 from flambeau.models.fit import check_fit
+from flambeau.models.frozen import Frozen, freeze
+from flambeau.models.regressor import Regressor
 from flambeau.recipe import Recipe
 from flambeau.task import Shown
 from flambeau.tasks.common import column_checks, tensors
@@ -27,6 +29,9 @@ from flambeau.tasks.common import column_checks, tensors
 DEFAULT_SIDE = 64
 """The side that pictures of different sizes are brought to when the recipe names none."""
 
+
+FEATURE_BATCH = 32
+"""Pictures that go through a frozen network at a time."""
 
 PRIVATE = ("rules", "counts", "brightness")
 """Facts that are machinery."""
@@ -97,10 +102,30 @@ def statistics(split: Split, facts: Facts, recipe: Recipe) -> Facts:
 
 
 def network_of(recipe: Recipe, facts: Facts, builder: Builder) -> nn.Module:
-    """The network that a recipe names, checked with an example of the right shape."""
+    """The network that a recipe names, checked with an example of the right shape; frozen as far as it says."""
     network = builder(facts, **recipe.model.arguments())
     check_fit(network, facts)
-    return network
+    if not recipe.model.freeze:
+        return network
+    pictures = torch.rand(
+        2, facts["channels"], *facts["size"], generator=torch.Generator().manual_seed(0), device="cpu"
+    )
+    return freeze(network, recipe.model.freeze, pictures.to(device_of(network)))
+
+
+@torch.no_grad()
+def condense(model: nn.Module, split: Split) -> Split:
+    """Where only the last layer learns: features float32 ``(N, F)`` in place of the pictures."""
+    inner = model.inner if isinstance(model, Regressor) else model
+    if not isinstance(inner, Classifier) or not isinstance(inner.network, Frozen) or not inner.network.tail:
+        return split
+    frozen, device = inner.network.eval(), device_of(inner)
+    pictures = split.tensor("image")
+    parts = [
+        frozen.features(inner.normalized(pictures[start : start + FEATURE_BATCH].to(device))).cpu()
+        for start in range(0, len(pictures), FEATURE_BATCH)
+    ]
+    return split.with_columns(image=torch.cat(parts))
 
 
 def build_classifier(recipe: Recipe, facts: Facts, builder: Builder) -> nn.Module:
@@ -216,6 +241,7 @@ TASK_FIELDS: Mapping[str, Any] = {
     "example": example,
     "parts": ("images", "augment"),
     "doubts": doubts,
+    "condense": condense,
 }
 """What the records of tasks have in common that say something about each picture."""
 

@@ -74,7 +74,7 @@ INTAKE = Intake(
     forms=targets.LABELS,
     claims=lambda path: False,
     open=lambda path, recipe: targets.open_tables(
-        path, recipe, _wanted(recipe), targets.labels_of(_wanted(recipe)), targets.LABELS
+        path, recipe, _wanted(recipe), targets.labels_of(_wanted(recipe)), targets.LABELS, inner=list
     ),
     of_python=lambda source, name, origin, recipe: targets.of_python(
         source, name, origin, targets.labels_of_python, "labels classes"

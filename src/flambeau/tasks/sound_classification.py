@@ -19,11 +19,10 @@ from flambeau.data.augment.mixing import beta_quantiles, mixed_targets, mixup
 from flambeau.data.splits import with_test_and_validation
 from flambeau.data.waves import probe, read_sounds
 from flambeau.errors import DataError
-from flambeau.models.fit import check_fit
 from flambeau.models.spectrogram import LogMel, SoundClassifier, frames
 from flambeau.recipe import Part, Recipe
 from flambeau.task import Intake, Outcome, Shown, Task, View
-from flambeau.tasks import labels
+from flambeau.tasks import image_inputs, labels
 from flambeau.tasks.common import column_checks, tensors
 
 LONGEST = 10.0
@@ -152,9 +151,7 @@ def masks_of(uniform: Tensor, size: Sequence[int], most: Sequence[int]) -> Tenso
 
 def build(recipe: Recipe, facts: Facts, builder: Builder) -> nn.Module:
     """The named picture network behind its spectrogram; checked with an example of the right shape."""
-    network = builder(facts, **recipe.model.arguments())
-    check_fit(network, facts)
-    return SoundClassifier(network, facts)
+    return SoundClassifier(image_inputs.network_of(recipe, facts, builder), facts)
 
 
 def ready(model: nn.Module, dataset: Dataset) -> None:
