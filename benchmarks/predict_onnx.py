@@ -4,8 +4,8 @@ Claim: at most 0.6 seconds, everything included: Python, the command line, ONNX 
 
 Run it on an idle machine: `python benchmarks/predict_onnx.py MODEL.onnx PICTURE [--repeats 9]`.
 
-Each call is a process of its own, and its processor time is what the operating system charged it for, in user and system
-mode and over all threads.
+Each call is a process of its own, and its processor time is what the operating system charged it for, in user and
+system mode and over all threads.
 """
 
 from __future__ import annotations
