@@ -78,7 +78,7 @@ def generate(
         UsageError: The temperature is below 0, or ``top_k`` or ``length`` below 1.
     """
     _check(length, temperature, top_k)
-    device = next(model.parameters()).device
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     generator = torch.Generator().manual_seed(seed)
     window = list(prompt)[-model.context :] or [model.start]
     extend = getattr(model.network, "extend", None) if cached else None

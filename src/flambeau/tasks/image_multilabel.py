@@ -14,10 +14,12 @@ from flambeau.data.pictures import ROLES, picture_inputs
 from flambeau.data.preview import describe
 from flambeau.data.splits import with_test_and_validation
 from flambeau.models.classifier import Classifier, check_fit
+from flambeau.program import Program, Wish
 from flambeau.recipe import Part, Recipe
 from flambeau.task import Intake, Outcome, Shown, Task, View
 from flambeau.tasks import image_inputs, tags
 from flambeau.tasks.common import column_checks, tensors
+from flambeau.tasks.picture_program import picture_program
 
 
 class LabelOptions(Part):
@@ -52,6 +54,20 @@ def build(recipe: Recipe, facts: Facts, builder: Builder) -> nn.Module:
 def predict(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
     """Logits and probabilities, ``(N, K)`` float32."""
     return tags.outputs_of(model(batch["image"]))
+
+
+def program(model: nn.Module, facts: Facts, wish: Wish) -> Program:
+    """One graph: pictures to a probability for each label."""
+    return picture_program(
+        model,
+        facts,
+        wish,
+        predict=predict,
+        outputs=tags.EXPORTED,
+        restore=tags.restored,
+        compared=tags.COMPARED,
+        answer={"kind": "labels", "least": tags.LEAST},
+    )
 
 
 def captions(classes: Sequence[str], rows: Split) -> list[str]:
@@ -137,4 +153,5 @@ TASK = Task(
     checks=checks,
     keep=tags.KEPT,
     doubts=image_inputs.doubts,
+    program=program,
 )

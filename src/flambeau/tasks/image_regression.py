@@ -15,10 +15,12 @@ from flambeau.data.preview import describe
 from flambeau.data.splits import with_test_and_validation
 from flambeau.models.classifier import check_fit
 from flambeau.models.regressor import Regressor
+from flambeau.program import Program, Wish
 from flambeau.recipe import Part, Recipe
 from flambeau.task import Intake, Outcome, Shown, Task, View
 from flambeau.tasks import image_inputs, numbers
 from flambeau.tasks.common import column_checks, tensors
+from flambeau.tasks.picture_program import picture_program
 
 
 class NumberOptions(Part):
@@ -59,6 +61,20 @@ def build(recipe: Recipe, facts: Facts, builder: Builder) -> nn.Module:
 def predict(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
     """The numbers ``(N, T)`` float32, in the units of the data and as the network gives them."""
     return numbers.outputs_of(model, model(batch["image"]))
+
+
+def program(model: nn.Module, facts: Facts, wish: Wish) -> Program:
+    """One graph: pictures to numbers."""
+    return picture_program(
+        model,
+        facts,
+        wish,
+        predict=predict,
+        outputs=numbers.EXPORTED,
+        restore=lambda outputs: outputs,
+        compared=numbers.compared(facts),
+        answer={"kind": "numbers", "targets": facts["targets"]},
+    )
 
 
 def captions(rows: Split) -> list[str]:
@@ -154,5 +170,6 @@ TASK = Task(
     checks=checks,
     keep=numbers.KEPT,
     doubts=image_inputs.doubts,
+    program=program,
     baseline=numbers.baseline,
 )
