@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "recipe": {"errors", "files", "userfile", "wording"},
     "columns": set(),
     "core": {"columns", "errors", "files", "userfile", "recipe"},
-    "program": {"columns", "core"},
+    "program": {"columns", "core", "errors"},
     "task": BASE,
     "engine": {"columns", "core", "files", "errors"},
     "models": BASE,

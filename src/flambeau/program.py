@@ -6,7 +6,7 @@ The engine and the tasks know nothing of file formats, and a format knows nothin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from flambeau.columns import Columns
 from flambeau.core import Batch, Facts
+from flambeau.errors import UsageError
 
 Call = Callable[[str, Batch], dict[str, Tensor]]
 """Runs the graph of this name: inputs by name to outputs by name, on the CPU."""
@@ -31,6 +32,7 @@ class Port:
             Axes of one name have one length.
         about: What it is, in a phrase.
         least: The smallest length of a varying axis, by its name, where that is not 1.
+        most: The largest length, by its name, where there is one.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Port:
     axes: tuple[str | None, ...]
     about: str
     least: Mapping[str, int] = field(default_factory=dict)
+    most: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,8 @@ class Compared:
     """An output that an exported file must agree in.
 
     Attributes:
-        name: As ``Program.predict`` gives it, rows in front.
+        name: As ``Program.predict`` gives it, rows in front, or as a graph does that is tried by itself. An output
+            that some examples lack is compared where it is.
         within: The largest difference that is allowed.
         ranked: Whether the largest of a row must be the same, unless the largest two lie within twice that.
     """
@@ -84,6 +88,9 @@ class Program:
         card: What a user of the file has to know, as JSON values: ``front`` names how an input is made without
             Flambeau, the rest is what that needs.
         strangers: Made-up raw columns with inputs of other shapes than the data has, to be tried as well.
+        trials: Made-up inputs of graphs, each with the graph's name, for what no raw columns become: noise, other
+            graphs. The file must give what the modules give.
+        beside: What a user of the file needs as well, written beside it: bytes by the end of the file's name.
         point: How much of the selecting score a file of less precision may lose.
     """
 
@@ -92,6 +99,8 @@ class Program:
     compared: tuple[Compared, ...]
     card: Mapping[str, Any]
     strangers: Callable[[], Columns | None] = lambda: None
+    trials: Callable[[], Iterable[tuple[str, Batch]]] = tuple
+    beside: Mapping[str, bytes] = field(default_factory=dict)
     point: float = 0.01
 
 
@@ -106,6 +115,20 @@ class Wish:
 
     static: bool = False
     plain: bool = False
+
+
+def require_varying(wish: Wish, task: str) -> None:
+    """Refuses a fixed shape for a task whose examples have none.
+
+    Raises:
+        UsageError: One is wanted.
+    """
+    if wish.static:
+        raise UsageError(
+            f"The examples of {task} have no fixed shape, so its graphs have none either.",
+            where="--static",
+            remedy="Leave --static out.",
+        )
 
 
 Programmer = Callable[[nn.Module, Facts, Wish], Program]

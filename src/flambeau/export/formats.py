@@ -17,7 +17,8 @@ from torch.export import Dim, ExportedProgram
 
 from flambeau.core import Batch
 from flambeau.errors import FlambeauError, ModelError
-from flambeau.program import Graph
+from flambeau.export.recurrence import recurrence
+from flambeau.program import Graph, Port
 
 Runner = Callable[[Batch], dict[str, Tensor]]
 """Runs a file: inputs by name to outputs by name, on the CPU."""
@@ -57,20 +58,27 @@ def traced(graph: Graph) -> ExportedProgram:
     Raises:
         ModelError: The module does something that a graph cannot hold.
     """
-    shapes = tuple(
-        {place: _dim(axis, port.least.get(axis, 1)) for place, axis in enumerate(port.axes) if axis is not None}
-        for port in graph.inputs
+    shapes: tuple[Any, ...] = tuple(
+        {place: _dim(axis, port) for place, axis in enumerate(port.axes) if axis is not None} for port in graph.inputs
     )
     examples = tuple(port.example for port in graph.inputs)
     # Shapes are given by parameter, and a forward(*inputs) has one for all inputs.
     parameters = inspect.signature(graph.module.forward).parameters.values()
     several = any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in parameters)
-    with refused(graph, "torch.export"), torch.no_grad():
-        return torch.export.export(graph.module, examples, dynamic_shapes=(shapes,) if several else shapes)
+    shapes = (shapes,) if several else shapes
+    with refused(graph, "torch.export"), torch.no_grad(), recurrence():
+        try:
+            return torch.export.export(graph.module, examples, dynamic_shapes=shapes)
+        except torch._dynamo.exc.UserError:
+            # From lengths of two and more it was concluded that none is 1. Some graphs pass without such conclusions,
+            # and others pass only with them.
+            with torch.fx.experimental._config.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
+                return torch.export.export(graph.module, examples, dynamic_shapes=shapes)
 
 
-def _dim(name: str, least: int) -> Any:
-    return Dim(name, min=least) if least > 1 else Dim(name)
+def _dim(name: str, port: Port) -> Any:
+    bounds = {"min": port.least.get(name), "max": port.most.get(name)}
+    return Dim(name, **{bound: value for bound, value in bounds.items() if value is not None})
 
 
 @contextmanager

@@ -39,7 +39,7 @@ def write(graph: Graph, out: Path, card: str) -> None:
     program = traced(graph)
     names = [port.name for port in graph.inputs]
     # The exporter prints its progress.
-    with refused(graph, "The ONNX exporter"), contextlib.redirect_stdout(io.StringIO()):
+    with refused(graph, "The ONNX exporter"), quiet_log("onnx_ir"), contextlib.redirect_stdout(io.StringIO()):
         made = torch.onnx.export(
             program, dynamo=True, input_names=names, output_names=list(graph.outputs), verbose=False
         )

@@ -21,6 +21,7 @@ from flambeau.export.calibration import Calls, calibration_calls, latency
 from flambeau.export.formats import Format, Runner
 from flambeau.export.portable.card import VERSION
 from flambeau.export.precision import in_half
+from flambeau.export.recurrence import with_gates
 from flambeau.model import Model, load
 from flambeau.program import Call, Graph, Port, Program, Wish
 from flambeau.recipe import parse
@@ -131,6 +132,8 @@ def _export_graphs(model: Model, out: Path, form: Format, wish: Wish, weights: s
             else:
                 form.write(graph, path, card)
             paths[graph.name] = path
+        for end, content in program.beside.items():
+            (Path(folder) / f"{out.stem}.{end}").write_bytes(content)
         tell("Comparing it with the model ...")
         call = calling(form, paths)
         verdict = gate.pass_through(model, program, call, rows, exact=weights == "float32")
@@ -192,7 +195,7 @@ def program_of(model: Model, wish: Wish) -> Program:
             f"The task {model.task.name} says nothing about graphs, so its models cannot be exported as one.",
             remedy="Use --format state-dict, or give the task a program (docs/extending.md).",
         )
-    return model.task.program(model.network, model.facts, wish)
+    return model.task.program(with_gates(model.network), model.facts, wish)
 
 
 def calling(form: Format, paths: Mapping[str, Path]) -> Call:

@@ -156,7 +156,7 @@ class GPT(nn.Module):
             hidden, seen = block(hidden, turn, cache.layers[number] if cache else None)
             layers.append(seen)
         known = torch.cat([cache.recent, tokens], 1) if cache else tokens
-        recent = known[:, max(0, known.shape[1] - (self.ngrams.reach if self.ngrams else 0)) :]
+        recent = known[:, -self.ngrams.reach :] if self.ngrams else known[:, :0]
         return F.linear(self.norm(hidden), self.tokens.weight), Cache(recent, layers)
 
     def _embed(self, tokens: Tensor, first: int, recent: Tensor | None) -> tuple[Tensor, Turn | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from flambeau.metrics import frechet
 from flambeau.models.gan import Features, Gan, classifier, generate, prepared
 from flambeau.recipe import Count, Part, Recipe
 from flambeau.task import Intake, Outcome, SampleRequest, Shown, Task, View
-from flambeau.tasks import image_inputs
+from flambeau.tasks import gan_program, image_inputs
 from flambeau.tasks.common import classless_checks, column_checks, optimizer_checks, optimizer_of, tensors
 
 VALIDATED = 2000
@@ -453,4 +454,5 @@ TASK = Task(
     trace=trace,
     sample=sample,
     snapshot=snapshot,
+    program=partial(gan_program.program, predict),
 )

@@ -15,6 +15,7 @@ from flambeau.core import Batch, Evaluation, Facts, Loss, Metrics, Phase
 from flambeau.errors import DataError
 from flambeau.metrics.regression import regression
 from flambeau.models.regressor import Regressor, standardized
+from flambeau.program import Compared
 from flambeau.recipe import Recipe
 from flambeau.task import Baseline, Breakdown, Outcome
 from flambeau.tasks import answers
@@ -103,6 +104,21 @@ def metrics(recipe: Recipe, facts: Facts) -> Metrics:
 def outputs_of(model: nn.Module, outputs: Tensor) -> dict[str, Tensor]:
     """The numbers in the units of the data (``values``) and as the network gave them (``standard``), ``(N, T)``."""
     return {"values": cast(Regressor, model).values(outputs), "standard": outputs}
+
+
+EXPORTED = {
+    "values": "the numbers in the units of the data, (N, T) float32",
+    "standard": "the same as the network gives them, in units of the training data's spread, (N, T) float32",
+}
+"""What comes out of an exported graph."""
+
+
+def compared(facts: Facts) -> tuple[Compared, ...]:
+    """What an exported file must agree in: numbers to the 10,000th part of their spread."""
+    most = max(abs(end) for ends in facts["range"] for end in ends)
+    # Logarithms are turned back at the end, which makes of a difference one in proportion to the number.
+    spread = max(facts["scale"]) * (1 + most if facts["log"] else 1)
+    return Compared("standard"), Compared("values", within=1e-4 * spread + 1e-6 * most)
 
 
 def decode(outputs: Batch, facts: Facts) -> list[dict[str, Any]]:

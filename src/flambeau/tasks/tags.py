@@ -14,6 +14,7 @@ from flambeau.columns import Split
 from flambeau.core import Batch, Evaluation, Facts, Loss, Metrics, Phase
 from flambeau.errors import ModelError
 from flambeau.metrics.multilabel import average_precision, f1, multilabel
+from flambeau.program import Compared
 from flambeau.recipe import Recipe
 from flambeau.task import Breakdown, Outcome
 from flambeau.tasks import answers
@@ -102,6 +103,19 @@ def outputs_of(logits: Tensor) -> dict[str, Tensor]:
     """Logits and probabilities, both float32 ``(N, K)``; each label has a probability of its own."""
     logits = logits.float()
     return {"logits": logits, "probabilities": logits.sigmoid()}
+
+
+EXPORTED = {"probabilities": "the probability of each label, (N, K) float32"}
+"""What comes out of an exported graph."""
+
+COMPARED = (Compared("probabilities"),)
+"""What an exported file must agree in."""
+
+
+def restored(outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What :func:`outputs_of` gives, from the probabilities alone; where one rounds to 1, its logit is 16.6."""
+    number = torch.finfo(torch.float32)
+    return {"logits": outputs["probabilities"].clamp(number.tiny, 1 - number.eps / 2).logit(), **outputs}
 
 
 def decode(outputs: Batch, facts: Facts) -> list[dict[str, Any]]:

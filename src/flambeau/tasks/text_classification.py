@@ -26,6 +26,7 @@ from flambeau.recipe import Part, Recipe
 from flambeau.task import Baseline, Intake, Outcome, Shown, Task, View
 from flambeau.tasks import labels
 from flambeau.tasks.common import column_checks, tensors
+from flambeau.tasks.text_program import program
 
 _WORDS = 11
 """The stream of draws that words are dropped by."""
@@ -304,4 +305,5 @@ TASK = Task(
     doubts=doubts,
     calibrate=labels.calibrate,
     baseline=baseline,
+    program=program,
 )

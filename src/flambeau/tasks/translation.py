@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -22,6 +23,7 @@ from flambeau.models.search import END, PAD, SPECIALS, START, UNKNOWN
 from flambeau.models.translator import Translator, check_translator
 from flambeau.recipe import NonNegative, Part, Recipe
 from flambeau.task import Breakdown, Intake, Outcome, Shown, Task, View
+from flambeau.tasks import translation_program
 from flambeau.tasks.common import classless_checks, optimizer_checks, optimizer_of, tensors
 
 BANDS = ((1, 6), (7, 9), (10, 12), (13, 16), (17, 24), (25, 10**6))
@@ -453,4 +455,5 @@ TASK = Task(
     glance=glance,
     trace=trace,
     doubts=doubts,
+    program=partial(translation_program.program, predict),
 )
