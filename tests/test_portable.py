@@ -320,3 +320,24 @@ def test_inspect_tells_what_a_file_says_of_itself(call: Command, files: dict[str
         assert told["classes"] == [str(number) for number in range(10)]
         assert told["preprocessing"]["front"] == "picture"
     assert "provenance" in told
+
+
+@pytest.mark.parametrize("form", [pytest.param("onnx", marks=pytest.mark.slow), "torchscript"])
+def test_texts_are_answered_as_by_the_run(call: Command, form: str, tmp_path: Path) -> None:
+    words = {"food": "bread soup cheese", "sport": "goal match team"}
+    given = [
+        (f"we saw {word} {number}", name) for number in range(12) for name in words for word in words[name].split()
+    ]
+    data = ([text for text, _ in given], [name for _, name in given])
+    settings = ["model.embedding=8", "model.hidden=8", "train.epochs=4", "train.batch_size=16", "log.tensorboard=false"]
+    flambeau.train(data, task="text-classification", settings=settings, device="cpu", out="run", quiet=True)
+    path = tmp_path / f"texts{FORMATS[form]}"
+    flambeau.export_model("run", path, form)
+    asked = ["we saw a goal", "soup", "— ? —", "entirely unknown words of which there are many more"]
+    wanted, found = flambeau.load("run").predict(asked), open_exported(path, form).predict(asked)
+    for mine, theirs in zip(found, wanted, strict=True):
+        assert mine["class"] == theirs["class"]
+        assert mine["probability"] == pytest.approx(theirs["probability"], abs=1e-5)
+    (tmp_path / "asked.txt").write_text("we saw a goal")
+    assert call("predict", path, "asked.txt", asked[1]).out == call("predict", "run", "asked.txt", asked[1]).out
+    assert call("predict", path, "").code == 2

@@ -53,11 +53,7 @@ def inspect(
 
         form = format_of(Path(target))
         if form is not None:
-            from flambeau.export.portable.exported import read_card
-
-            card = dict(read_card(Path(target), form).values)
-            _print_exported(to, form, card)
-            to.result({"kind": "exported", "format": form, **card})
+            _print_exported(to, Path(target), form)
             return
         from flambeau.errors import UsageError
         from flambeau.workflow.inspecting import inspect as look
@@ -207,7 +203,10 @@ def _print_model(to: Output, facts: dict[str, Any]) -> None:
     to.text("\n" + ", ".join(f"{name} {value}" for name, value in facts["provenance"].items()))
 
 
-def _print_exported(to: Output, form: str, card: dict[str, Any]) -> None:
+def _print_exported(to: Output, path: Path, form: str) -> None:
+    from flambeau.export.portable.exported import read_card
+
+    card = read_card(path, form).values
     to.text(f"{form} file for {card['task']}, trained on {card.get('data', {}).get('name')}")
     if card.get("classes"):
         to.paragraph(f"{len(card['classes'])} classes: {', '.join(card['classes'])}", "")
@@ -219,6 +218,7 @@ def _print_exported(to: Output, form: str, card: dict[str, Any]) -> None:
     to.paragraph(", ".join(f"{name} {value}" for name, value in told.items() if len(str(value)) < _LONG), "")
     _print_scores(to, card.get("scores", {}))
     to.text("\n" + ", ".join(f"{name} {value}" for name, value in card.get("provenance", {}).items()))
+    to.result({"kind": "exported", "format": form, **card})
 
 
 _LONG = 200
