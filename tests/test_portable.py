@@ -341,3 +341,78 @@ def test_texts_are_answered_as_by_the_run(call: Command, form: str, tmp_path: Pa
     (tmp_path / "asked.txt").write_text("we saw a goal")
     assert call("predict", path, "asked.txt", asked[1]).out == call("predict", "run", "asked.txt", asked[1]).out
     assert call("predict", path, "").code == 2
+
+
+@pytest.mark.parametrize("beam", [1, 4])
+@pytest.mark.parametrize("form", [pytest.param("onnx", marks=pytest.mark.slow), "torchscript"])
+def test_sentences_are_translated_as_by_the_run(call: Command, form: str, beam: int, tmp_path: Path) -> None:
+    english, german = (
+        ["the", "a", "dog", "cat", "man", "sees", "likes"],
+        ["der", "ein", "Hund", "Kater", "Mann", "sieht", "mag"],
+    )
+    orders = [[a, b, c, d, e] for a in (0, 1) for b in (2, 3, 4) for c in (5, 6) for d in (0, 1) for e in (2, 3)]
+    pairs = [(" ".join(english[k] for k in row), " ".join(german[k] for k in row)) for row in orders * 6]
+    settings = ["text.vocabulary=290", "train.epochs=3", "train.batch_size=16", "model.embedding=16", "model.hidden=16"]
+    settings += ["log.tensorboard=false", f"options.beam={beam}", "optimizer.lr=0.01", "schedule.warmup=0"]
+    flambeau.train(pairs, task="translation", model="seq2seq", settings=settings, device="cpu", out="run", quiet=True)
+    flambeau.export_model("run", tmp_path / f"m{FORMATS[form]}", form)
+    asked = ["the dog sees a cat", "man", "a a a the the the cat", "dogs ! ?", " the cat likes the dog "]
+    wanted = flambeau.load("run").predict(asked)
+    for graph in ("encoder", "step"):
+        found = open_exported(tmp_path / f"m.{graph}{FORMATS[form]}", form).predict(asked)
+        assert [row["translation"] for row in found] == [row["translation"] for row in wanted]
+        assert [row["complete"] for row in found] == [row["complete"] for row in wanted]
+        assert [row["score"] for row in found] == pytest.approx([row["score"] for row in wanted], abs=1e-4)
+    path = tmp_path / f"m.encoder{FORMATS[form]}"
+    assert call("predict", path, asked[0]).out == call("predict", "run", asked[0]).out
+    assert call("predict", path, asked[0], "").code == 2
+    (tmp_path / f"m.step{FORMATS[form]}").rename(tmp_path / "elsewhere")
+    done = call("predict", path, asked[0])
+    assert done.code == 2
+    assert f"m.step{FORMATS[form]}" in done.err
+
+
+class Wandering(torch.nn.Module):
+    """A made-up network whose logits depend on all tokens so far, by way of its state, and on the source."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.table, self.mix = torch.randn(12, 12, generator=generator), torch.randn(4, 12, generator=generator)
+        self.code = torch.randn(12, 4, generator=generator)
+
+    def begin(self, source: torch.Tensor) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        return {"bias": self.code[source].mean(1) @ self.mix}, {"sum": torch.zeros(len(source), 4)}
+
+    def step(
+        self, tokens: torch.Tensor, memory: dict[str, torch.Tensor], state: dict[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        total = 0.7 * state["sum"] + self.code[tokens]
+        return 1.5 * (self.table[tokens] + total @ self.mix + memory["bias"]), {"sum": total}
+
+
+@pytest.mark.parametrize("beam", [1, 2, 3, 6])
+def test_the_search_finds_what_the_models_search_finds(beam: int) -> None:
+    from flambeau.export.portable.search import Arrays, Rules, search
+    from flambeau.models import search as theirs
+
+    rules = Rules(beam, 0.6, theirs.START, theirs.END, [theirs.PAD, theirs.UNKNOWN, theirs.START])
+    for seed in range(40):
+        network = Wandering(seed)
+        source = torch.tensor([[4 + seed % 8, 5, theirs.END]])
+        longest = 3 + seed % 12
+        wanted = theirs.search(network, source, torch.tensor([longest]), beam=beam, penalty=0.6)
+
+        def begin(given: Any, network: Wandering = network) -> tuple[Arrays, Arrays]:
+            memory, state = network.begin(torch.from_numpy(given))
+            return {"bias": memory["bias"].numpy()}, {"sum": state["sum"].numpy()}
+
+        def step(tokens: Any, memory: Arrays, state: Arrays, network: Wandering = network) -> Any:
+            held = [{name: torch.from_numpy(value) for name, value in part.items()} for part in (memory, state)]
+            logits, after = network.step(torch.from_numpy(tokens), *held)
+            return logits.numpy(), {"sum": after["sum"].numpy()}
+
+        found = search(begin, step, source.numpy(), longest, rules)
+        assert list(found.tokens) == [token for token in wanted.tokens[0].tolist() if token != theirs.PAD]
+        assert found.score == pytest.approx(float(wanted.score[0]), abs=1e-5)
+        assert found.complete is bool(wanted.complete[0])

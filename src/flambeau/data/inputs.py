@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flambeau.data.opening import EXTENSIONS
-from flambeau.data.tables import read_text
+from flambeau.data.tables import lines_of, read_text
 from flambeau.errors import DataError
 
 LONGEST = 1_000_000
@@ -68,3 +68,30 @@ def text_problem(text: Any) -> str:
     if not text.strip():
         return "The text is empty."
     return f"The text has {len(text):,} characters, more than {LONGEST:,}." if len(text) > LONGEST else ""
+
+
+def sentence_inputs(arguments: Sequence[str]) -> list[tuple[str, Any]]:
+    """Sentences: each argument is one, or the name of a text file with one a line.
+
+    Raises:
+        DataError: What looks like the name of a text file is none.
+    """
+    found: list[tuple[str, Any]] = []
+    for argument in arguments:
+        if " " in argument.strip() or not argument.endswith((".txt", ".txt.gz")):
+            found.append((argument, argument))
+            continue
+        if not Path(argument).is_file():
+            raise DataError(
+                "There is no such file.", where=argument, expected="a sentence, or a text file of sentences"
+            )
+        lines = enumerate(lines_of(Path(argument)), 1)
+        found += [(f"{argument}:{number}", line) for number, line in lines if line.strip()]
+    return found
+
+
+def sentence_error(value: Any) -> DataError | None:
+    """What keeps a value from being a sentence to translate."""
+    if not isinstance(value, str):
+        return DataError("This is not a text.", expected="str", received=type(value).__name__)
+    return None if value.strip() else DataError("The sentence is empty.", expected="a sentence")

@@ -1,7 +1,7 @@
 """What people read of a prediction, in plain Python: models and exported files give the same answers.
 
-There are three kinds, by what comes out for a row: probabilities of classes of which one is right, probabilities of
-labels of which any may be, and numbers.
+There are three kinds made of one output, by what that is for a row: probabilities of classes of which one is right,
+probabilities of labels of which any may be, and numbers. A translation is what a search found.
 """
 
 from __future__ import annotations
@@ -107,6 +107,21 @@ def numbers_line(row: Mapping[str, Any], top: int) -> str:
 def numbers_cells(row: Mapping[str, Any], top: int) -> dict[str, str]:
     """The numbers as columns, in full."""
     return {name: repr(value) for name, value in row["values"].items()}
+
+
+def translation_of(text: str, score: float, complete: bool) -> Answer:
+    """A translation, the score it was preferred by, and whether it ended by itself."""
+    return {"translation": text, "score": score, "complete": complete}
+
+
+def translation_line(row: Mapping[str, Any], top: int) -> str:
+    """The translation."""
+    return f"{row['translation']}{'' if row['complete'] else ' [cut off: it did not end by itself]'}"
+
+
+def translation_cells(row: Mapping[str, Any], top: int) -> dict[str, str]:
+    """The translation and its score."""
+    return {"translation": row["translation"], "score": f"{row['score']:.6f}"}
 
 
 KINDS = {

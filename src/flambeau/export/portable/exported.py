@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from flambeau.errors import BadRows, FlambeauError, MissingExtra, ModelError, UsageError, one_line
 from flambeau.export.portable import card as cards
+from flambeau.export.portable.asking import Asked, Inputs, Run, Shown
 from flambeau.export.portable.card import Card
-from flambeau.export.portable.fronts import FRONTS, Front, Inputs
+from flambeau.export.portable.fronts import FRONTS, Front
+from flambeau.export.portable.translating import translating
 from flambeau.tasks.answers import KINDS, Answers, asked
 
-Run = Callable[[Inputs], Inputs]
-"""Inputs by name to outputs by name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """What of a task's view an exported file has."""
-
-    inputs: Callable[[Sequence[str]], list[tuple[str, Any]]]
-    line: Callable[[Any, int], str]
-    cells: Callable[[Any, int], dict[str, str]]
+TRANSLATION = "translation"
+"""The front of files that are searched, two together."""
 
 
 class Exported:
@@ -67,13 +59,7 @@ class Exported:
     def _answered(self, batch: Inputs) -> list[Any]:
         values, about = self.card.values, self.card.about["answer"]
         names = about["targets"] if "targets" in about else values["classes"]
-        try:
-            made = self._run(batch)[self._answers.output].tolist()
-        except FlambeauError:
-            raise
-        except Exception as error:  # runtimes raise classes of their own
-            raise ModelError("The file cannot be run.", where=self.card.path, received=one_line(error, 300)) from error
-        return [self._answers.of(names, row) for row in made]
+        return [self._answers.of(names, row) for row in self._run(batch)[self._answers.output].tolist()]
 
 
 def _known(card: Card) -> tuple[Front, Answers]:
@@ -83,14 +69,14 @@ def _known(card: Card) -> tuple[Front, Answers]:
         raise UsageError(
             f"Exported files of the task {card.values['task']} are not answered here.",
             where=card.path,
-            expected="a model of pictures or texts",
+            expected="a model of pictures or texts, or a translator",
             remedy="Ask the run or the model file that it was exported from, or call the file from code of your own: "
             "`flambeau inspect` says what goes in and comes out.",
         )
     return front, kind
 
 
-def open_exported(path: Path, form: str, *, trust_code: bool = False) -> Exported:
+def open_exported(path: Path, form: str, *, trust_code: bool = False) -> Asked:
     """A file that can be asked.
 
     Args:
@@ -103,18 +89,17 @@ def open_exported(path: Path, form: str, *, trust_code: bool = False) -> Exporte
         MissingExtra: What runs it is not installed.
         UsageError: Nothing here makes its inputs.
     """
-    if form == "onnx":
-        session = onnx_session(path)
-        return Exported(onnx_card(session, path), lambda inputs: run_session(session, inputs))
-    card = cards.read(cards.in_archive(path, form), path)
-    _known(card)  # before PyTorch is loaded for nothing
+    card = read_card(path, form)
     if form == "aoti" and not trust_code:
         raise ModelError(
             "The file holds compiled code, which runs when it is opened.",
             where=path,
             remedy="Say --trust-code to run it here, if you know where the file comes from.",
         )
-    return Exported(card, _torch_runner(path, form))
+    if card.about.get("front") == TRANSLATION:
+        return translating(card, lambda file: _guarded(_runner(file, form), file))
+    _known(card)  # before anything large is loaded for nothing
+    return Exported(card, _guarded(_runner(path, form), path))
 
 
 def read_card(path: Path, form: str) -> Card:
@@ -164,7 +149,22 @@ def run_session(session: Any, inputs: Mapping[str, Any]) -> Inputs:
     return dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
 
-def _torch_runner(path: Path, form: str) -> Run:
+def _guarded(run: Run, path: Path) -> Run:
+    """A call whose failure is an error that names the file."""
+
+    def call(inputs: Inputs) -> Inputs:
+        try:
+            return run(inputs)
+        except Exception as error:  # runtimes raise classes of their own
+            raise ModelError("The file cannot be run.", where=path, received=one_line(error, 300)) from error
+
+    return call
+
+
+def _runner(path: Path, form: str) -> Run:
+    if form == "onnx":
+        session = onnx_session(path)
+        return lambda inputs: run_session(session, inputs)
     import torch
 
     from flambeau import catalog

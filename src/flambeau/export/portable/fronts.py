@@ -14,15 +14,13 @@ from flambeau.data.inputs import picture_inputs, text_inputs, text_problem
 from flambeau.data.opening import PictureRules
 from flambeau.data.tokenizing import numbers_of
 from flambeau.errors import DataError, FlambeauError
+from flambeau.export.portable.asking import Inputs
 
 PIXELS = 1 << 22
 """Pixels that go through a graph at a time, unless a single picture has more."""
 
 TEXTS = 64
 """Texts that go through a graph at a time."""
-
-Inputs = dict[str, NDArray[Any]]
-"""The inputs of a graph by name, rows in front."""
 
 
 @dataclass(frozen=True, slots=True)
