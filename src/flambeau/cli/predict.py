@@ -18,7 +18,7 @@ from flambeau.cli.output import Debug, Device, Json, Network, Output, Quiet, Tru
 
 if TYPE_CHECKING:
     from flambeau.errors import FlambeauError
-    from flambeau.export.portable.exported import Shown
+    from flambeau.export.portable.asking import Shown
     from flambeau.model import Model
     from flambeau.task import View
 
