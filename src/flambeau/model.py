@@ -84,7 +84,7 @@ class Model:
             inputs: What the task takes. For pictures a path, bytes, a PIL picture, an array ``(H, W)`` or
                 ``(H, W, C)``, a tensor ``(C, H, W)``, all uint8; for texts a ``str``. Or several: a list of these, or
                 an array or tensor of pictures with a batch dimension in front.
-            top: How many classes to list; all by default.
+            top: How many classes to list, where one of them is the answer; all by default.
             abstain_below: Gives no answer (``"class"`` is None, ``"abstains"`` is True) where the most probable class
                 has less than this probability.
 

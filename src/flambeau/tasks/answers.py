@@ -81,14 +81,14 @@ def labels_of(names: Sequence[str], probabilities: Sequence[float]) -> Answer:
 def labels_line(row: Mapping[str, Any], top: int) -> str:
     """The labels that are said, and of the others the most probable ones in brackets."""
     chances = {entry["class"]: entry["probability"] for entry in row["classes"]}
-    said = [f"{name} {chances.get(name, 1.0):.1%}" for name in row["labels"]]
+    said = [f"{name} {chances[name]:.1%}" for name in row["labels"]]
     rest = [f"{name} {value:.1%}" for name, value in chances.items() if name not in row["labels"]]
     rest = rest[: max(0, top - len(said))]
     return "  ".join([*(said or ["none"]), *([f"({'  '.join(rest)})"] if rest else [])])
 
 
 def labels_cells(row: Mapping[str, Any], top: int) -> dict[str, str]:
-    """The labels that are said, and a probability for each that is listed."""
+    """The labels that are said, and the probability of each label."""
     listed = {f"probability {entry['class']}": f"{entry['probability']:.6f}" for entry in row["classes"]}
     return {"labels": ";".join(row["labels"]), **dict(sorted(listed.items()))}
 
@@ -138,7 +138,7 @@ def asked(rows: Sequence[Any], top: int | None, abstain_below: float | None) -> 
     Raises:
         UsageError: ``abstain_below`` is not a probability, or the answers have none.
     """
-    cut = [{**row, "classes": row["classes"][:top]} if top is not None and "classes" in row else row for row in rows]
+    cut = [{**row, "classes": row["classes"][:top]} if top is not None and "class" in row else row for row in rows]
     return cut if abstain_below is None else [_sure_or_silent(row, abstain_below) for row in cut]
 
 
@@ -150,6 +150,7 @@ def _sure_or_silent(row: Any, least: float) -> dict[str, Any]:
         raise UsageError(
             "This model gives no probability of an answer, so it cannot abstain.",
             expected="a model that answers with one of several classes",
+            remedy="Leave the threshold out.",
         )
     abstains = row["probability"] < least
     return {**row, "class": None if abstains else row["class"], "abstains": abstains}
