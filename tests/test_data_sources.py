@@ -122,7 +122,8 @@ def test_arrays_that_are_no_pictures(images: np.ndarray, problem: str, received:
         ([0, 1, 2], "not one label for each", "train"),
         ([0, 1, 2, 0, 1, float("nan")], "neither a whole number nor a text", "train row 5"),
         ([0, 1, None, 0, 1, 2], "neither a whole number nor a text", "train row 2"),
-        (np.eye(6), "one label for each picture", "train"),
+        (np.zeros((6, 1)), "one label for each picture", "train"),
+        (np.eye(6)[[0, 1, 2, 0, 1, 2]] * [[1], [1], [1], [0], [1], [1]], "No class has a share", "train row 3"),
         ([1] * 6, "only one class", "train"),
     ],
 )

@@ -214,6 +214,16 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert broken == []
 
 
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md", ROOT / "README.zh-CN.md"], ids=name_of)
+def test_tables_are_whole(page: Path) -> None:
+    text = FENCED.sub("", page.read_text(encoding="utf-8"))
+    for table in re.findall(r"(?:^\|.*\n?)+", text, re.MULTILINE):
+        head, rule, *rows = table.splitlines()
+        assert re.fullmatch(r"\|(-+\|)+", rule), head
+        assert rows, head
+        assert {len(re.findall(r"(?<!\\)\|", row)) for row in [head, *rows]} == {rule.count("|")}, head
+
+
 def test_every_page_can_be_reached_from_the_index() -> None:
     reached, waiting = set(), [DOCS / "README.md"]
     while waiting:

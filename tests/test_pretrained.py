@@ -25,10 +25,10 @@ from flambeau import catalog, datasets
 from flambeau.columns import Split
 from flambeau.errors import ModelError, RecipeError
 from flambeau.models.classifier import Classifier
-from flambeau.models.frozen import Frozen, head_of, plain_weights, transfer
+from flambeau.models.frozen import Frozen, freeze, head_of, plain_weights, transfer
 from flambeau.models.torchvision_networks import Network, family_of
 from flambeau.models.weights import ADDRESS, Weights, fetch, read
-from flambeau.tasks.image_classification import condense
+from flambeau.tasks.image_inputs import condense
 from flambeau.workflow.planning import resolve
 from flambeau.workflow.starting import is_free, started
 
@@ -171,8 +171,8 @@ def test_a_frozen_network_keeps_its_weights_and_learns_a_head(
 ) -> None:
     run = begun(pictures, tmp_path / "run", "model.freeze=true", "optimizer.lr=0.01")
     network = flambeau.load(run).network.network
-    assert isinstance(network, Frozen) and isinstance(network.backbone.get_submodule("fc"), nn.Identity)
-    kept = network.backbone.state_dict()
+    assert isinstance(network, Frozen) and network.tail == ("fc",)
+    kept = {name: value for name, value in network.network.state_dict().items() if not name.startswith("fc.")}
     assert all(torch.equal(value, published[name]) for name, value in kept.items()), "norms too"
     assert flambeau.load(run).predict(str(next((pictures / "dark").iterdir())))["class"] in ("dark", "bright")
     losses = [line["train/loss"] for line in run.metrics() if line["kind"] == "epoch"]
@@ -186,7 +186,7 @@ def test_a_frozen_network_keeps_its_weights_and_learns_a_head(
         out=tmp_path / "further",
         quiet=True,
     )
-    assert further.recipe.model.arguments() == {"freeze": False, "stem": "standard"}
+    assert further.recipe.model.arguments() == {"stem": "standard"} and further.recipe.model.freeze is False
     assert further.recipe.images.mean == pytest.approx(IMAGENET) and further.recipe.images.size == (64, 64)
     before, after = plain_weights(flambeau.load(run).network), plain_weights(flambeau.load(further).network)
     for name in ("network.conv1.0.weight", "network.fc.weight"):
@@ -195,16 +195,15 @@ def test_a_frozen_network_keeps_its_weights_and_learns_a_head(
 
 def test_features_stand_for_pictures_exactly() -> None:
     torch.manual_seed(0)
-    model = Classifier(
-        Network(NAME)({"classes": ["a", "b"], "size": [64, 64], "channels": 3}, freeze=True), IMAGENET, [0.2] * 3
-    )
+    network = Network(NAME)({"classes": ["a", "b"], "size": [64, 64], "channels": 3})
+    model = Classifier(freeze(network, True, torch.rand(2, 3, 64, 64)), IMAGENET, [0.2] * 3)
     pictures = torch.randint(0, 256, (5, 3, 64, 64), dtype=torch.uint8)
     split = Split({"image": pictures, "label": torch.zeros(5, dtype=torch.int64)})
     features = condense(model, split).tensor("image")
     assert features.shape == (5, 1024) and torch.equal(model.train()(pictures), model(features))
     assert {name for name, parameter in model.named_parameters() if parameter.requires_grad} == {
-        "network.head.weight",
-        "network.head.bias",
+        "network.network.fc.weight",
+        "network.network.fc.bias",
     }
     assert list(plain_weights(model))[-2:] == ["network.fc.weight", "network.fc.bias"]
     assert head_of(model) == "network.fc"
@@ -219,7 +218,10 @@ def test_features_stand_for_pictures_exactly() -> None:
         ("vgg16 pretrained=IMAGENET1K_FEATURES", "no such weights for vgg16"),
         ("resnet18 pretrained=true stem=small", "model.stem: The weights are for the standard stem"),
         ("resnet18 freeze=true", "model.freeze: the weights are random; set model.pretrained = true"),
-        ("squeezenet1_1 freeze=true pretrained=true", "model.freeze: Only a network whose last layer is linear"),
+        ("compact freeze=true", "model.freeze: the weights are random; go on from a model by --init"),
+        ("resnet18 freeze=['layer9'] pretrained=true", "model.freeze: The network has no part called 'layer9'"),
+        ("resnet18 freeze=[] pretrained=true", "model.freeze: No part is named"),
+        ("resnet18 freeze=3 pretrained=true", "model.freeze"),
     ],
 )
 def test_mistakes_are_found_before_anything_is_fetched(model: str, mistake: str, tmp_path: Path) -> None:
@@ -317,7 +319,7 @@ def test_a_small_folder_starts_from_weights_that_are_there(pictures: Path, cache
     cache.mkdir(parents=True)
     (cache / task.start.file).write_bytes(b"")  # it is looked into when training begins
     found, dataset = started(recipe, datasets.opened(recipe), task)
-    assert found.model.arguments() == {"pretrained": True, "freeze": True} and found.model.name == "resnet18"
+    assert found.model.arguments() == {"pretrained": True} and found.model.freeze and found.model.name == "resnet18"
     assert found.images.size == (224, 224) and found.images.mean == pytest.approx(IMAGENET)
     assert "--model compact" in dataset.info["notes"][-1]
     many = replace(task, start=replace(task.start, below=48))
@@ -384,9 +386,10 @@ try:
 except ModelError as error:
     print(error)
     sys.exit()
-for freeze in (False, True):
-    built = network(facts, pretrained=True, freeze=freeze)
-    network.begin(built, facts, {**asked, "freeze": freeze})
+for frozen in (False, True):
+    built = network(facts, pretrained=True)
+    built = freeze(built, True, torch.rand(2, 3, *facts["size"])) if frozen else built
+    network.begin(built, facts, asked)
     print({float(value.unique()) for name, value in built.state_dict().items() if name.endswith("conv1.0.weight")})
 """
 

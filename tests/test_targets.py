@@ -13,7 +13,7 @@ from conftest import Command
 from PIL import Image
 
 import flambeau
-from flambeau.columns import Dataset
+from flambeau.columns import Dataset, Split
 from flambeau.core import Batch
 from flambeau.data.prepare import prepare
 from flambeau.errors import BadRows, DataError, RecipeError
@@ -142,6 +142,19 @@ def test_msle_refuses_numbers_without_a_logarithm(tmp_path: Path) -> None:
     recipe = resolve(str(path), None, task=NUMBERS.name, settings=["loss.name=msle"])
     with pytest.raises(DataError, match="logarithms"):
         prepare(NUMBERS.intake.open(path, recipe), NUMBERS, recipe)
+
+
+def test_targets_of_other_data_are_put_in_the_order_of_the_model_by_name() -> None:
+    labels, facts = Split({"labels": torch.tensor([[1, 0], [1, 1]])}), {"classes": ["bird", "cat", "dog"]}
+    aligned = LABELS.intake.align(labels, {"classes": ["dog", "bird"]}, facts)
+    assert aligned.tensor("labels").tolist() == [[0, 0, 1], [1, 0, 1]]
+    with pytest.raises(DataError, match="labels that the model does not know: cow"):
+        LABELS.intake.align(labels, {"classes": ["dog", "cow"]}, facts)
+    numbers = Split({"target": torch.tensor([[1.0, 2.0, 3.0]])})
+    aligned = NUMBERS.intake.align(numbers, {"targets": ["z", "y", "x"]}, {"targets": ["x", "z"]})
+    assert aligned.tensor("target").tolist() == [[3.0, 1.0]]
+    with pytest.raises(DataError, match="lacks numbers that the model predicts: w"):
+        NUMBERS.intake.align(numbers, {"targets": ["z", "y", "x"]}, {"targets": ["w", "z"]})
 
 
 @pytest.mark.parametrize("loss", ["bce", "hinge", "squared-hinge"])

@@ -291,6 +291,8 @@ def _check_tables(task: Task, raw: Mapping[str, Any]) -> Iterable[str]:
 
 def _check_model(model: Mapping[str, Any], task: Task) -> Iterable[str]:
     name = model["name"]
+    if model.get("freeze") and task.family != "pictures":
+        yield f"model.freeze: is for networks of pictures; {task.name} trains the whole network"
     if not isinstance(name, str):
         yield f"model.name: expected a name, received {name!r}"
     elif name.startswith("python:") or in_file(name):
@@ -305,7 +307,7 @@ def _check_model(model: Mapping[str, Any], task: Task) -> Iterable[str]:
         except UsageError as error:
             yield f"model.name: {error.problem} {error.remedy}"
             return
-        given = {key: value for key, value in model.items() if key != "name"}
+        given = {key: value for key, value in model.items() if key not in ("name", "freeze")}
         unknown = given.keys() - known.keys()
         for key in sorted(unknown):
             yield f"model.{key}: {name} has no such argument. {did_you_mean(key, known)}"

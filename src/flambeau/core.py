@@ -209,3 +209,8 @@ class Record:
 
 Observer = Callable[[Record, State], None]
 """A function that watches: it may print, write and count, and changes nothing that training depends on."""
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the parameters of a model are; the processor for one that has none."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))

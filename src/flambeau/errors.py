@@ -167,6 +167,16 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"{len(names)} names are known; the closest are {', '.join(difflib.get_close_matches(name, names, 5, 0))}."
 
 
+def one_line(error: Exception, most: int | None = None) -> str:
+    """What an error of another package says, in one line of at most so many characters; its class if it says nothing.
+
+    Example:
+        >>> one_line(ValueError("shapes\\n  do not match")), one_line(TimeoutError())
+        ('shapes do not match', 'TimeoutError')
+    """
+    return " ".join(str(error).split())[:most] or type(error).__name__
+
+
 class Interrupted(FlambeauError):
     """A signal ended training early; a checkpoint was written.
 

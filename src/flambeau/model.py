@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from flambeau import catalog, files
-from flambeau.core import Builder, Facts
+from flambeau.core import Builder, Facts, device_of
 from flambeau.engine import device as devices
 from flambeau.engine.codec import without_aliases
 from flambeau.engine.evaluate import evaluation_mode
@@ -69,7 +69,7 @@ class Model:
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self.network.parameters()).device
+        return device_of(self.network)
 
     def to(self, device: str) -> Model:
         """Moves the weights to a device; returns the model itself."""

@@ -110,11 +110,11 @@ class Wish:
 
     Attributes:
         static: One shape, one row, and the network alone: what comes before it is left to whoever calls it.
-        size: The height and width of that shape, where it is not the model's own.
+        plain: Sums and products in place of operations that few formats have, such as the antialiased resize.
     """
 
     static: bool = False
-    size: tuple[int, int] | None = None
+    plain: bool = False
 
 
 def require_varying(wish: Wish, task: str) -> None:

@@ -190,11 +190,17 @@ class Audio(Part):
     normalize: bool = True
 
 
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
 class ModelPart(BaseModel):
-    """The network's name; every other key is an argument of its builder."""
+    """The network's name and what of it is frozen; every other key is an argument of its builder."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     name: str = "compact"
+    freeze: Annotated[bool | list[str] | None, BeforeValidator(_as_list)] = None
+    """``true``: only the last layer learns; or the names of the parts that do not."""
 
     def arguments(self) -> dict[str, Any]:
         """The arguments of the builder."""

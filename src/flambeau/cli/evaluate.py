@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flambeau.cli.output import Debug, Device, Json, Network, Quiet, TrustCode, output
+from flambeau.cli.output import Debug, Device, Json, Network, Quiet, RunOrModel, TrustCode, output, own_network
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A run folder or a model file.", metavar="RUN|MODEL")],
+    model: RunOrModel,
     source: Annotated[str | None, typer.Argument(help="Other data; default: what it was trained on.")] = None,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     device: Device = None,
@@ -23,7 +22,6 @@ def evaluate(
 ) -> None:
     """Score a model on a split of its own data, or on other data."""
     with output(json, debug, quiet) as to:
-        from flambeau.userfile import load_object
         from flambeau.workflow.scoring import evaluate as score
 
         scored = score(
@@ -31,7 +29,7 @@ def evaluate(
             source,
             split=split,
             device=device or "auto",
-            network=load_object(network) if network else None,
+            network=own_network(network),
             trust_code=trust_code,
         )
         to.text(f"{scored.examples:,} {scored.noun} ({'all of them' if scored.split == 'all' else scored.split})")

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from flambeau.cli.output import Debug, Json, Network, Output, Quiet, TrustCode, output
+from flambeau.cli.output import Debug, Json, Network, Output, Quiet, RunOrModel, TrustCode, output, own_network
 
 
 def export(
-    model: Annotated[Path, typer.Argument(help="A run folder or a model file.", metavar="RUN|MODEL")],
+    model: RunOrModel,
     format: Annotated[str, typer.Option(help="What to write: onnx, pt2, state-dict, ...")] = "state-dict",  # noqa: A002 - the option's name
     out: Annotated[
         Path | None, typer.Option(help="The file to write; by default one beside the model.", metavar="FILE")
@@ -32,9 +32,7 @@ def export(
     """Write a model in a form that other programs run or read, kept only when it answers as the model does."""
     with output(json, debug, quiet) as to:
         from flambeau.export.writing import export_model
-        from flambeau.userfile import load_object
 
-        made_by = load_object(network) if network else None
         result = export_model(
             model,
             out,
@@ -42,7 +40,7 @@ def export(
             static=static,
             size=size,
             weights=weights,
-            network=made_by,
+            network=own_network(network),
             trust_code=trust_code,
             tell=(lambda sentence: None) if quiet else to.note,
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flambeau.cli.output import Debug, Json, Network, Output, Quiet, Settings, TrustCode, output
+from flambeau.cli.output import Debug, Json, Network, Output, Quiet, Settings, TrustCode, output, own_network
 
 if TYPE_CHECKING:
     from flambeau.task import Shown
@@ -48,7 +48,6 @@ def inspect(
     """Look at data, a network's layers, a run or a model file."""
     with output(json, debug, quiet) as to:
         from flambeau.errors import UsageError
-        from flambeau.userfile import load_object
         from flambeau.workflow.inspecting import inspect as look
 
         found = look(
@@ -57,7 +56,7 @@ def inspect(
             shape=_shape(shape),
             classes=classes,
             settings={} if augmented else _arguments(settings or []),
-            network=load_object(network) if network else None,
+            network=own_network(network),
             trust_code=trust_code,
             varied=(settings or []) if augmented else None,
         )
@@ -123,16 +122,12 @@ def _shape(text: str) -> tuple[int, int, int]:
 
 def _samples(to: Output, shown: list[str | Shown], png: Path | None) -> tuple[list[str], Path | None]:
     """The samples that are text; a picture is written as a PNG and shown in the terminal."""
-    from flambeau import files
-
     written = None
     for item in shown:
         if isinstance(item, str):
             continue
         written = png or Path(item.name)
-        files.write(written, item.png)
-        if not to.json and to.console.is_terminal:
-            to.console.print(item.terminal(to.console.width))
+        to.picture(item, written)
     return [item for item in shown if isinstance(item, str)], written
 
 
@@ -157,12 +152,11 @@ def _print_data(to: Output, facts: dict[str, Any], about: dict[str, str], lines:
 
 
 def _print_network(to: Output, facts: dict[str, Any]) -> None:
-    to.text(f"input {_by(facts['input'])}\n")
-    rows = [["layer", "type", "output", "parameters", "multiply-adds", "how the shape follows"]]
-    for row in facts["layers"]:
-        adds = "?" if row["multiply_adds"] is None else _count(row["multiply_adds"])
-        shape = _by(row["output"][1:]) if row["output"] else "?"
-        rows.append([row["name"], row["type"], shape, _count(row["parameters"]), adds, row["formula"]])
+    from flambeau.report.network import layer_rows
+
+    to.text(f"input {'x'.join(map(str, facts['input']))}\n")
+    rows = layer_rows(facts["layers"], times="x")
+    rows = [[_count(cell) if isinstance(cell, int) else cell for cell in row] for row in rows]
     rows.append(["in all", "", "", f"{facts['parameters']:,}", f"{facts['multiply_adds']:,}", "for one example"])
     to.table(rows, frozenset({3, 4}))
 
@@ -218,10 +212,6 @@ def _score(value: float | None) -> str:
 
 def _count(number: int) -> str:
     return f"{number:,}" if number else ""
-
-
-def _by(sides: list[int]) -> str:
-    return "x".join(map(str, sides))
 
 
 _PRINTERS = {"network": _print_network, "run": _print_run, "model": _print_model}

@@ -59,7 +59,7 @@ def models(wanted: Wanted = None, json: Json = False, debug: Debug = False, quie
             for number, (tasks, group) in enumerate(itertools.groupby(rows, lambda row: row["tasks"])):
                 if number:
                     to.text()
-                to.paragraph(f"for {', '.join(tasks)}:", "", "    ")
+                to.paragraph(f"for {', '.join(tasks)}:", "", INDENT)
                 _print_models(to, list(group), everything=wanted is None)
             to.text(
                 "\nParameters are counted for a small problem, such as ten classes of 1x28x28, and where there are "

@@ -10,6 +10,7 @@ import textwrap
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,6 +19,8 @@ from flambeau.errors import FlambeauError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from flambeau.task import Shown
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, text on standard error.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -28,6 +31,7 @@ Settings = Annotated[
     typer.Option("--set", help="A setting of the recipe, as in train.batch_size=32. Repeatable.", metavar="KEY=VALUE"),
 ]
 TrustCode = Annotated[bool, typer.Option("--trust-code", help="Run the source text that such a model carries.")]
+RunOrModel = Annotated[Path, typer.Argument(help="A run folder or a model file.", metavar="RUN|MODEL")]
 Network = Annotated[
     str | None, typer.Option("--network", help="The class of a model of its own class.", metavar="FILE.py:CLASS")
 ]
@@ -72,7 +76,7 @@ class Output:
         """Prints what deserves attention, on standard error, so that it never mixes with a result."""
         typer.echo(f"note: {line}", err=True)
 
-    def table(self, rows: list[list[str]], right: frozenset[int] = frozenset(), title: bool = True) -> None:
+    def table(self, rows: list[list[str]], right: frozenset[int] = frozenset()) -> None:
         """Prints aligned columns, the first row in bold on a terminal; those of these numbers end on a line."""
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for number, row in enumerate(rows):
@@ -81,13 +85,29 @@ class Output:
                 for place, (cell, width) in enumerate(zip(row, widths, strict=True))
             ]
             line = "  ".join(cells).rstrip()
-            self.text(typer.style(line, bold=True) if title and number == 0 else line)
+            self.text(typer.style(line, bold=True) if number == 0 else line)
+
+    def picture(self, shown: Shown, path: Path) -> None:
+        """Writes a picture as a PNG, and shows it where text goes to a terminal."""
+        from flambeau import files
+
+        files.write(path, shown.png)
+        console = self.console
+        if not self.json and console.is_terminal:
+            console.print(shown.terminal(console.width))
 
     def fail(self, error: FlambeauError) -> None:
         """Prints an error."""
         typer.echo(f"error: {error}", err=True)
         if self.json:
             typer.echo(json_module.dumps({"error": error.as_dict()}, ensure_ascii=False))
+
+
+def own_network(named: str | None) -> Any:
+    """What ``--network`` names, or None; its file is executed."""
+    from flambeau.userfile import load_object
+
+    return load_object(named) if named else None
 
 
 def _finite(value: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flambeau.cli.output import Debug, Device, Json, Network, Output, Quiet, TrustCode, output
+from flambeau.cli.output import Debug, Device, Json, Network, Output, Quiet, RunOrModel, TrustCode, output, own_network
 
 if TYPE_CHECKING:
     from flambeau.errors import FlambeauError
@@ -29,7 +29,7 @@ class Format(StrEnum):
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="A run folder or a model file.", metavar="RUN|MODEL")],
+    model: RunOrModel,
     inputs: Annotated[
         list[str], typer.Argument(help="What to predict: pictures or folders of them, texts, ...", metavar="INPUT...")
     ],
@@ -52,10 +52,8 @@ def predict(
     """Predict with a model. What cannot be read is named, the rest is answered, and the exit code is 2."""
     with output(json, debug, quiet) as to:
         from flambeau.model import load
-        from flambeau.userfile import load_object
 
-        made_by = load_object(network) if network else None
-        loaded = load(model, device=device or "auto", network=made_by, trust_code=trust_code)
+        loaded = load(model, device=device or "auto", network=own_network(network), trust_code=trust_code)
         view = loaded.task.view
         named = view.inputs(inputs)
         answered, failed = _predict(loaded, named, top, abstain_below)

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from flambeau.cli.output import Debug, Device, Json, Network, Quiet, TrustCode, output
+from flambeau.cli.output import Debug, Device, Json, Network, Quiet, RunOrModel, TrustCode, output, own_network
 
 
 def sample(
-    model: Annotated[Path, typer.Argument(help="A run folder or a model file.", metavar="RUN|MODEL")],
+    model: RunOrModel,
     n: Annotated[int, typer.Option("--n", help="How many.", min=1)] = 1,
     prompt: Annotated[str, typer.Option(help="The text to go on from.")] = "",
     length: Annotated[int, typer.Option(help="The most tokens of a text.", min=1)] = 500,
@@ -30,8 +30,6 @@ def sample(
 ) -> None:
     """Make new examples with a model that can: texts, or a grid of pictures."""
     with output(json, debug, quiet) as to:
-        from flambeau import files
-        from flambeau.userfile import load_object
         from flambeau.workflow.sampling import sample as draw
 
         made = draw(
@@ -43,16 +41,15 @@ def sample(
             top_k=top_k,
             seed=seed,
             device=device or "auto",
-            network=load_object(network) if network else None,
+            network=own_network(network),
             trust_code=trust_code,
         )
         texts = [item for item in made if isinstance(item, str)]
         pictures = [item for item in made if not isinstance(item, str)]
-        to.text("\n\n---\n\n".join(texts)) if texts else None
+        if texts:
+            to.text("\n\n---\n\n".join(texts))
         for item in pictures:
             path = png or Path(item.name)
-            files.write(path, item.png)
-            if not to.json and to.console.is_terminal:
-                to.console.print(item.terminal(to.console.width))
+            to.picture(item, path)
             to.text(str(path))
         to.result({"samples": texts, "pictures": [str(png or item.name) for item in pictures]})

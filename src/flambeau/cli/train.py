@@ -72,13 +72,16 @@ def train(
 ) -> None:
     """Train a model, measure it, save it and write a report."""
     with output(json, debug, quiet) as to:
-        flags = [f"data.on_bad={on_bad}"] if on_bad is not None else []
-        # As a text of TOML, so that a column called 7 stays a text.
-        flags += [f"data.group={json_text(group, ensure_ascii=False)}"] if group is not None else []
-        flags += ["loss.class_weights=balanced"] if balanced else []
-        flags += [f"train.minutes={minutes}"] if minutes is not None else []
-        flags += [f"train.threads={threads}"] if threads is not None else []
-        flags += [f"augment.preset={augment}"] if augment is not None else []
+        wished = {
+            "data.on_bad": on_bad,
+            # As a text of TOML, so that a column called 7 stays a text.
+            "data.group": None if group is None else json_text(group, ensure_ascii=False),
+            "loss.class_weights": "balanced" if balanced else None,
+            "train.minutes": minutes,
+            "train.threads": threads,
+            "augment.preset": augment,
+        }
+        flags = [f"{key}={value}" for key, value in wished.items() if value is not None]
         asked: dict[str, Any] = {"recipe": recipe, "model": model, "task": task, "epochs": epochs, "seed": seed}
         asked |= {"device": device, "settings": [*(settings or []), *flags], "init": init, "out": out}
         asked |= {"console": to.console}

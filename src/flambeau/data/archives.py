@@ -23,7 +23,7 @@ from typing import IO, Any
 from flambeau import files
 from flambeau.data import cache
 from flambeau.data.splits import SPLIT_FOLDERS
-from flambeau.errors import DataError
+from flambeau.errors import DataError, one_line
 
 ENDINGS = (".zip", ".tar", ".tgz", ".tar.gz", ".tbz2", ".tar.bz2", ".txz", ".tar.xz")
 
@@ -236,6 +236,6 @@ def _damaged(path: Path, error: Exception) -> DataError:
     return DataError(
         "The archive is damaged, or is none.",
         where=path,
-        received=" ".join(str(error).split()) or type(error).__name__,
+        received=one_line(error),
         remedy="Fetch or make it again.",
     )

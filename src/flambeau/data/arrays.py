@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from flambeau.columns import Column, Dataset, Split
+from flambeau.data import shares
 from flambeau.data.hashing import dataset_hash
 from flambeau.errors import DataError
 
@@ -31,7 +32,8 @@ def from_arrays(
 
     Args:
         pairs: For ``train``, and ``val`` and ``test`` where they exist: pictures as an array, a tensor or a list (of
-            paths, bytes, pictures of Pillow, arrays or tensors), and a label for each (whole numbers or texts).
+            paths, bytes, pictures of Pillow, arrays or tensors), and a label for each (whole numbers or texts), or a
+            distribution over the classes (``(N, K)`` numbers, or a dictionary by class for each).
         name: What the data set is called.
         classes: Names of the classes 0, 1, ...; otherwise the labels themselves are the names.
         source: Where it comes from, for the report.
@@ -52,19 +54,36 @@ def from_arrays(
         )
     told = list(notes)
     columns = {split: pictures(images, where=split, notes=told) for split, (images, _) in pairs.items()}
-    names, labels = encode_labels({split: given for split, (_, given) in pairs.items()}, classes, told)
+    names, targets = _encoded({split: given for split, (_, given) in pairs.items()}, classes, told)
     splits = {}
     for split, column in columns.items():
-        if len(column) != len(labels[split]):
+        count = len(targets[split])
+        if len(column) != count:
             raise DataError(
                 "There is not one label for each picture.",
                 where=split,
                 expected=f"{len(column)} labels for {len(column)} pictures",
-                received=f"{len(labels[split])} labels",
+                received=f"{count} labels",
             )
-        splits[split] = Split({"image": column, "label": labels[split]})
+        splits[split] = Split({"image": column, **targets[split].columns})
     info = {"classes": names, "source": source, "mirror": may_mirror(names), "notes": told}
     return Dataset(name, splits, info, dataset_hash(splits))
+
+
+def _encoded(
+    given: Mapping[str, Any], classes: Sequence[str] | None, notes: list[str]
+) -> tuple[list[str], dict[str, Split]]:
+    """The names of the classes; and by split the column ``label``, with ``target`` where train has distributions."""
+    if not shares.are_distributions(given["train"]):
+        names, labels = encode_labels(given, classes, notes)
+        return names, {split: Split({"label": label}) for split, label in labels.items()}
+    soft = {split: labels for split, labels in given.items() if shares.are_distributions(labels)}
+    names, targets = shares.of_python(soft, classes)
+    notes += shares.notes_on(names, targets["train"].tolist())
+    # A class is a distribution too: test pictures may have the one that is right.
+    _, labels = encode_labels({split: labels for split, labels in given.items() if split not in soft}, names, notes)
+    targets |= {split: torch.nn.functional.one_hot(label, len(names)).float() for split, label in labels.items()}
+    return names, {split: shares.with_likeliest(Split({"target": target})) for split, target in targets.items()}
 
 
 def may_mirror(classes: Sequence[str]) -> bool:
@@ -223,7 +242,7 @@ def _plain(labels: Any, where: str) -> list[Any]:
             where=where,
             expected="labels of shape (N,)",
             received=f"shape {tuple(labels.shape)}",
-            remedy="For one-hot rows, give their argmax.",
+            remedy="For a distribution over the classes give shape (N, K), a number for each class.",
         )
     rows = labels.tolist() if isinstance(labels, np.ndarray | Tensor) else list(labels)
     plain: list[Any] = []

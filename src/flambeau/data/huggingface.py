@@ -15,7 +15,7 @@ from typing import Any
 from flambeau.data.parquet import from_arrow
 from flambeau.data.splits import SPLIT_NAMES
 from flambeau.data.tables import Table
-from flambeau.errors import DataError, MissingExtra
+from flambeau.errors import DataError, MissingExtra, one_line
 
 PREFIX = "hf:"
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w.-]+)?")
@@ -68,7 +68,7 @@ def load_name(source: str) -> Any:
         raise DataError(
             "The data set could not be loaded from the Hugging Face Hub.",
             where=source,
-            received=f"{type(error).__name__}: {' '.join(str(error).split())[:500]}",
+            received=f"{type(error).__name__}: {one_line(error, 500)}",
             remedy="Check its name at huggingface.co/datasets and the network; sets that were loaded before need none.",
         ) from error
 
@@ -84,12 +84,14 @@ def load_saved(path: Path) -> Any:
     try:
         return library.load_from_disk(str(path))
     except Exception as error:  # Arrow's errors and those of JSON have no common class
-        received = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+        received = f"{type(error).__name__}: {one_line(error, 500)}"
         raise DataError("The saved data set is damaged.", where=path, received=received) from error
 
 
-def tables_of(source: Any, name: str, notes: list[str]) -> dict[str, Table]:
+def tables_of(source: Any, name: str, notes: list[str], *, nested: bool = False) -> dict[str, Table]:
     """The tables of an object by split; a single one is the training split, whatever it is called.
+
+    Lists of labels and structs of numbers are in them where nested columns are asked for.
 
     Raises:
         DataError: Two of its splits mean the same, or none means the training split.
@@ -109,14 +111,18 @@ def tables_of(source: Any, name: str, notes: list[str]) -> dict[str, Table]:
             received=", ".join(parts),
         )
     # A name without a folder, for paths in such tables begin at the working folder.
-    return {split: _table(parts[title], f"{name}-{title}") for title, split in named.items() if split is not None}
+    return {
+        split: _table(parts[title], f"{name}-{title}", nested) for title, split in named.items() if split is not None
+    }
 
 
-def _table(part: Any, name: str) -> Table:
+def _table(part: Any, name: str, nested: bool) -> Table:
     # In this format rows are sliced and taken as they were selected, and nothing is decoded.
     arrow = part.with_format("arrow")[:]
-    classes = {title: list(feature.names) for title, feature in part.features.items() if hasattr(feature, "names")}
-    return from_arrow(arrow, Path(name), classes)
+    # Of a list it is what the list is made of that has the names.
+    inner = {title: getattr(feature, "feature", feature) for title, feature in part.features.items()}
+    classes = {title: list(feature.names) for title, feature in inner.items() if hasattr(feature, "names")}
+    return from_arrow(arrow, Path(name), classes, nested=nested)
 
 
 def _library() -> Any:

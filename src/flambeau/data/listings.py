@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flambeau.data.splits import SPLIT_NAMES
 from flambeau.data.tables import (
+    VALUE,
     Table,
     beginning,
     check_classes,
@@ -32,6 +33,18 @@ GROUPS = ("group", "group_id", "patient", "patient_id", "subject", "subject_id")
 """What columns are usually called, the likeliest first."""
 
 
+T = TypeVar("T")
+
+Inner = list[Any] | dict[str, Any]
+"""A label that is not one text: a list of labels, or an object that has a number for each."""
+
+_KINDS: dict[type | None, str] = {
+    list: 'a text, or a list of labels, as in ["car", "tree"]',
+    dict: 'a class, or an object with a share for each, as in {"cat": 0.7, "dog": 0.3}',
+    None: "a text or number",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """A row of such a table.
@@ -43,6 +56,7 @@ class Row:
         where: The table and the line, for errors.
         group: What it shares with the rows that are to stay on its side of every split, or None.
         values: The cells of further columns that were asked for.
+        inner: The label where it is a list or an object, else None.
     """
 
     file: Path | bytes
@@ -51,6 +65,7 @@ class Row:
     where: str
     group: str | None = None
     values: tuple[str, ...] = ()
+    inner: Inner | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,44 +141,38 @@ def tables_of(
     return {"train": found[0]} if found else {}
 
 
+def usable(listing: Listing, encode: Callable[[Row], T]) -> dict[str, list[T]]:
+    """What the rows of a listing are encoded as, by split; those that cannot be leave it, with their errors."""
+    made: dict[str, list[T]] = {}
+    for split, rows in listing.rows.items():
+        kept: list[Row] = []
+        made[split] = []
+        for row in rows:
+            try:
+                made[split].append(encode(row))
+                kept.append(row)
+            except DataError as error:
+                listing.bad[row.where] = error
+        listing.rows[split] = kept
+    return made
+
+
 def _heading(path: Path) -> set[str]:
     cells = {cell.strip() for cell in first_row(path) if cell.strip()}
     return cells | {cell.casefold() for cell in cells}
 
 
-def read_listing(
-    tables: Mapping[str, Path],
-    data: Data,
-    *,
-    role: str,
-    usual: Sequence[str],
-    endings: Iterable[str],
-    classes: bool = True,
-    values: Sequence[str] = (),
-) -> Listing:
-    """The rows of a table, or of one for each split.
-
-    Args:
-        tables: By split. The only one may have a column of splits.
-        data: ``columns`` names columns by their role: ``role``, ``label``, ``split``, ``group``; ``group`` the last of
-            these, too. ``follow_links`` says whether paths may lead out of the table's folder.
-        role: What the column of files is called among the roles.
-        usual: What that column is usually called.
-        endings: Of the files' names, by which the column is known where there is no heading.
-        classes: Whether the labels are classes; otherwise they may be any text, and empty.
-        values: Names of further columns that are read, in place of the labels.
+def read_tables(tables: Mapping[str, Path], endings: Iterable[str]) -> dict[str, Table]:
+    """The tables that list files, by split; a first row that names a file with one of these endings is no heading.
 
     Raises:
-        DataError: It is not clear which column holds what, the labels are no classes, or a split has other labels than
-            the training split. Rows that cannot be used are in :attr:`Listing.bad`.
+        DataError: A table cannot be read.
     """
     ends = tuple(endings)
-    # A first row that names a file is no heading.
-    read = {
-        split: read_table(path, header=not any(cell.lower().endswith(ends) for cell in first_row(path)))
+    return {
+        split: read_table(path, header=not any(cell.lower().endswith(ends) for cell in first_row(path)), nested=True)
         for split, path in tables.items()
     }
-    return listed(read, data, role=role, usual=usual, endings=ends, classes=classes, values=values)
 
 
 def listed(
@@ -175,8 +184,25 @@ def listed(
     endings: Iterable[str],
     classes: bool = True,
     values: Sequence[str] = (),
+    inner: type[Inner] | None = None,
 ) -> Listing:
-    """As :func:`read_listing`, from tables that have been read."""
+    """The rows of a table, or of one for each split.
+
+    Args:
+        tables: By split, as :func:`read_tables` reads them. The only one may have a column of splits.
+        data: ``columns`` names columns by their role: ``role``, ``label``, ``split``, ``group``; ``group`` the last of
+            these, too. ``follow_links`` says whether paths may lead out of the table's folder.
+        role: What the column of files is called among the roles.
+        usual: What that column is usually called.
+        endings: Of the files' names, by which the column is known where there is no heading.
+        classes: Whether the labels are classes; otherwise they may be any text, and empty.
+        values: Names of further columns that are read, in place of the labels.
+        inner: Whether a label may be a list or an object too; labels among which there are some are not checked.
+
+    Raises:
+        DataError: It is not clear which column holds what, the labels are no classes, or a split has other labels than
+            the training split. Rows that cannot be used are in :attr:`Listing.bad`.
+    """
     found, ends = Listing(), tuple(endings)
     optional = ("group",) if classes else ("group", "label", *values)
     for split, table in tables.items():
@@ -185,8 +211,10 @@ def listed(
         if table.header:
             told = ", ".join(f"{name} from {column!r}" for name, column in columns.items())
             found.notes.append(f"Read from {table.path.name}: {told}.")
-        _add(found, filled(table, columns, "skip", optional=optional), role, values, split, data.follow_links)
-    _check_labels(found, next(iter(tables.values())).path, classes=classes)
+        whole = filled(table, columns, "skip", optional=optional)
+        _add(found, whole, role, values, split, data.follow_links, inner)
+    nested = any(row.inner is not None for rows in found.rows.values() for row in rows)
+    _check_labels(found, next(iter(tables.values())).path, classes=classes and not nested)
     return found
 
 
@@ -211,7 +239,7 @@ def _columns(
         wishes = {"label": others[0], **wishes} if len(others) == 1 else wishes
     columns = {
         role: choose_column(table, role, wishes.get(role), usual),
-        **{name: choose_column(table, "value", name, ()) for name in values},
+        **{name: choose_column(table, VALUE, name, ()) for name in values},
     }
     if not values:
         # One column that nothing else explains is what is to be learnt, whatever it is called.
@@ -233,11 +261,19 @@ def _split_of(cell: str) -> str | None:
     return SPLIT_NAMES.get(cell.strip().lower())
 
 
-def _add(found: Listing, table: Table, role: str, values: Sequence[str], split: str, follow_links: bool) -> None:
+def _add(
+    found: Listing,
+    table: Table,
+    role: str,
+    values: Sequence[str],
+    split: str,
+    follow_links: bool,
+    inner: type[Inner] | None,
+) -> None:
     """Adds the rows of a table whose columns have the names of their roles."""
     bad: dict[int, FlambeauError] = dict(table.bad)
     seen: dict[str, tuple[int, str]] = {}
-    columns, held = table.columns, table.files.get(role)
+    columns, held, nested = table.columns, table.files.get(role), table.nested.get("label")
     root = Path(os.path.realpath(table.path.parent))
     for place, line in enumerate(table.lines):
         where = f"{table.path}:{line}"
@@ -245,7 +281,9 @@ def _add(found: Listing, table: Table, role: str, values: Sequence[str], split: 
         label = columns["label"][place].strip() if "label" in columns else ""
         home: str | None = split
         content = held[place] if held else None
+        within = nested[place] if nested else None
         try:
+            _require_kind(within, inner, where)
             if "split" in columns:
                 home = _split_of(columns["split"][place])
             if home is None:
@@ -258,9 +296,22 @@ def _add(found: Listing, table: Table, role: str, values: Sequence[str], split: 
             continue
         group = columns["group"][place].strip() if "group" in columns else ""
         cells = tuple(columns[value][place].strip() for value in values)
-        row = Row(file, name.replace("\\", "/"), label, where, group or None, cells)
+        row = Row(file, name.replace("\\", "/"), label, where, group or None, cells, within)
         found.rows.setdefault(home, []).append(row)
     found.bad.update({f"{table.path}:{line}": bad[line] for line in sorted(bad)})
+
+
+def _require_kind(label: Inner | None, wanted: type[Inner] | None, where: str) -> None:
+    if label is None or (wanted is not None and isinstance(label, wanted)):
+        return
+    what = "a list" if isinstance(label, list) else "an object"
+    raise DataError(
+        f"The label is {what}.",
+        where=where,
+        expected=_KINDS[wanted],
+        received=str(label)[:80],
+        remedy="Several labels for each picture: --task image-multilabel" if wanted is dict else None,
+    )
 
 
 def _no_split(cell: str, where: str) -> DataError:

@@ -219,16 +219,7 @@ def open_picture(file: BinaryIO, where: Any, rules: PictureRules) -> Iterator[Im
             expected=f"at most {rules.max_megapixels:g} megapixels (images.max_megapixels)",
             remedy="Remove the file, unless you know where it comes from.",
         ) from error
-    except (
-        UnidentifiedImageError,
-        OSError,
-        ValueError,
-        SyntaxError,
-        EOFError,
-        OverflowError,
-        MemoryError,
-        RuntimeError,
-    ) as error:
+    except _UNREADABLE as error:
         raise DataError(
             "The file is not a picture that can be read.",
             where=printable(where),

@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from flambeau.columns import Dataset
-from flambeau.data import huggingface
+from flambeau.columns import Dataset, Split
+from flambeau.data import huggingface, shares
 from flambeau.data.arrays import as_labels, classes_of, encode_labels, from_arrays, from_torch, may_mirror, pair_of
 from flambeau.data.examine import Listed, as_split, content_hash, examine, frames_note, skip_note
 from flambeau.data.folders import scan
-from flambeau.data.listings import Listing, listed, lists_files, read_listing, tables_of
+from flambeau.data.listings import LABELS, Listing, listed, lists_files, read_tables, tables_of
 from flambeau.data.opening import EXTENSIONS, PictureRules
 from flambeau.data.prepare import check_skipped
 from flambeau.data.splits import leak_note, leaks
-from flambeau.data.tables import is_table
+from flambeau.data.tables import Table, is_table
 from flambeau.errors import BadRows, DataError
 
 if TYPE_CHECKING:
-    from flambeau.recipe import Recipe
+    from flambeau.recipe import Data, Recipe
 
 FORMS = (
     "a folder of pictures (class/... or train|val|test/class/...), or a table (.csv, .tsv, .jsonl, .parquet) of their "
-    "paths and labels"
+    "paths and labels (a class, or a number for each class)"
 )
 
 IMAGES = (
@@ -38,8 +38,13 @@ ROLES = ("image", "label", "split", "group")
 """What the columns of a table of pictures may be."""
 
 
-def open_pictures(path: Path, recipe: Recipe) -> Dataset:
+def open_pictures(path: Path, recipe: Recipe, classes: Sequence[str] = ()) -> Dataset:
     """The data set in a folder of class folders, in a table of pictures, or in a folder with such tables.
+
+    Args:
+        path: Of either.
+        recipe: Names columns, and says what to do about bad rows.
+        classes: The columns of tables that hold a number for each class, in place of the label.
 
     Raises:
         DataError: It is another file, or the folder or table cannot be used.
@@ -47,7 +52,7 @@ def open_pictures(path: Path, recipe: Recipe) -> Dataset:
     """
     rules = PictureRules.of(recipe.images)
     if path.is_file() and is_table(path):
-        return _from_tables({"train": path}, path.name, path, recipe)
+        return _from_tables({"train": path}, path.name, path, recipe, classes)
     if not path.is_dir():
         raise DataError(
             "This is a file, not a folder or table of pictures.",
@@ -55,16 +60,48 @@ def open_pictures(path: Path, recipe: Recipe) -> Dataset:
             expected=f"a built-in name, {FORMS}, or FILE.py:CLASS",
             remedy="Give the folder that holds the class folders.",
         )
-    tables = tables_of(path, recipe.data, role="image", usual=IMAGES, endings=EXTENSIONS)
+    labels = classes or LABELS
+    tables = tables_of(path, recipe.data, role="image", usual=IMAGES, endings=EXTENSIONS, labels=labels)
     if tables:
-        return _from_tables(tables, path.absolute().name, path, recipe)
+        return _from_tables(tables, path.absolute().name, path, recipe, classes)
     data = recipe.data
     return scan(path, follow_links=data.follow_links, on_bad=data.on_bad, rules=rules, group=data.group)
 
 
-def _from_tables(tables: Mapping[str, Path], title: str, source: Path, recipe: Recipe) -> Dataset:
-    listing = read_listing(tables, recipe.data, role="image", usual=IMAGES, endings=EXTENSIONS)
-    return from_listing(listing, title.partition(".")[0] or "pictures", str(source.absolute()), recipe)
+def _from_tables(
+    tables: Mapping[str, Path], title: str, source: Path, recipe: Recipe, classes: Sequence[str]
+) -> Dataset:
+    listing = _listed(read_tables(tables, EXTENSIONS), recipe.data, classes)
+    name = title.partition(".")[0] or "pictures"
+    return from_listing(listing, name, str(source.absolute()), recipe, _encode(classes))
+
+
+def _listed(tables: Mapping[str, Table], data: Data, classes: Sequence[str]) -> Listing:
+    """The rows with a class each, or with a number for each class."""
+    return listed(
+        tables,
+        data,
+        role="image",
+        usual=IMAGES,
+        endings=EXTENSIONS,
+        classes=not classes,
+        values=classes,
+        inner=dict,
+    )
+
+
+def _encode(classes: Sequence[str]) -> Callable[[Listing, list[str]], Targets]:
+    """Makes classes of a listing's labels, or distributions where columns or objects hold these."""
+
+    def encode(listing: Listing, notes: list[str]) -> Targets:
+        if not classes and all(row.inner is None for rows in listing.rows.values() for row in rows):
+            return _as_classes(listing, notes)
+        names, rows = shares.of_columns(listing, classes) if classes else shares.of_objects(listing)
+        notes += shares.notes_on(names, rows.get("train", []))
+        info = {"classes": names, "mirror": may_mirror(names)}
+        return Targets(rows, info, "target", torch.float32, shares.with_likeliest)
+
+    return encode
 
 
 class Targets(NamedTuple):
@@ -75,12 +112,14 @@ class Targets(NamedTuple):
         info: What the data set says of them, such as ``classes``; ``mirror``, whether a mirrored picture keeps its.
         column: What their column is called.
         dtype: Its type.
+        finish: Adds columns that follow from it.
     """
 
     rows: Mapping[str, Sequence[Any]]
     info: Mapping[str, Any]
     column: str = "label"
     dtype: torch.dtype = torch.int64
+    finish: Callable[[Split], Split] = lambda split: split
 
 
 def _as_classes(listing: Listing, notes: list[str]) -> Targets:
@@ -90,13 +129,14 @@ def _as_classes(listing: Listing, notes: list[str]) -> Targets:
     return Targets(rows, {"classes": classes, "mirror": may_mirror(classes)})
 
 
-def _from_huggingface(source: Any, name: str, origin: str, recipe: Recipe) -> Dataset:
+def _from_huggingface(source: Any, name: str, origin: str, recipe: Recipe, classes: Sequence[str]) -> Dataset:
     notes: list[str] = []
-    tables = huggingface.tables_of(source, name, notes)
+    tables = huggingface.tables_of(source, name, notes, nested=True)
     # The files that such a table names lie where Hugging Face has put them.
     data = recipe.data.model_copy(update={"follow_links": True})
-    listing = listed(tables, data, role="image", usual=IMAGES, endings=EXTENSIONS)
-    return from_listing(Listing(listing.rows, listing.bad, [*notes, *listing.notes]), name, origin, recipe)
+    listing = _listed(tables, data, classes)
+    listing = Listing(listing.rows, listing.bad, [*notes, *listing.notes])
+    return from_listing(listing, name, origin, recipe, _encode(classes))
 
 
 def from_listing(
@@ -136,7 +176,7 @@ def from_listing(
     errors = [*listing.bad.values(), *found.values()]
     if errors:
         check_skipped(len(errors), total, errors[0])
-    splits = {split: as_split(part, targets.column, targets.dtype) for split, part in files.items()}
+    splits = {split: targets.finish(as_split(part, targets.column, targets.dtype)) for split, part in files.items()}
     duplicates = leaks(splits)
     info = {
         **targets.info,
@@ -171,23 +211,34 @@ def holds(folder: Path, endings: frozenset[str], *, levels: int = 3) -> bool:
     return levels > 1 and any(entry.is_dir() and holds(entry, endings, levels=levels - 1) for entry in entries)
 
 
-def pictures_of_python(source: Any, name: str | None, origin: str | None, recipe: Recipe) -> Dataset:
+def pictures_of_python(
+    source: Any, name: str | None, origin: str | None, recipe: Recipe, classes: Sequence[str] = ()
+) -> Dataset:
     """The data set that an object stands for: pictures and labels as a pair, pairs by split, or a torch data set.
+
+    Args:
+        source: The object.
+        name: What it is called.
+        origin: Where it comes from.
+        recipe: Names columns, and says what to do about bad rows.
+        classes: As for :func:`open_pictures`; of arrays with a number for each class, what these are called.
 
     Raises:
         DataError: It is none of these.
     """
     if huggingface.is_object(source):
-        return _from_huggingface(source, name or "dataset", origin or "a data set in memory", recipe)
+        return _from_huggingface(source, name or "dataset", origin or "a data set in memory", recipe, classes)
     if isinstance(source, Mapping):
         notes: list[str] = []
         pairs = {str(split): _pair(part, notes) for split, part in source.items()}
-        classes = next((found for part in source.values() if (found := classes_of(part))), None)
+        stated = next((found for part in source.values() if (found := classes_of(part))), None)
         return from_arrays(
-            pairs, name=name or "arrays", classes=classes, source=origin or "objects in memory", notes=notes
+            pairs, name=name or "arrays", classes=classes or stated, source=origin or "objects in memory", notes=notes
         )
     if isinstance(source, tuple) and len(source) == 2:
-        return from_arrays({"train": source}, name=name or "arrays", source=origin or "arrays in memory")
+        return from_arrays(
+            {"train": source}, name=name or "arrays", classes=classes or None, source=origin or "arrays in memory"
+        )
     if (hasattr(source, "__getitem__") and hasattr(source, "__len__")) or hasattr(source, "__iter__"):
         return from_torch(source, name=name, source=origin)
     raise DataError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -151,6 +152,13 @@ def samples(
 def _class_names(rows: Split, classes: Sequence[Any]) -> list[str]:
     numbers = rows.columns.get("label")
     return [str(classes[n]) for n in numbers.tolist()] if isinstance(numbers, Tensor) else [""] * len(rows)
+
+
+def grid_png(images: Tensor, captions: Sequence[str], columns: int = 10) -> bytes:
+    """The :func:`grid` of pictures as a PNG file's bytes."""
+    buffer = io.BytesIO()
+    grid(images, captions, columns).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def grid(images: Tensor, captions: Sequence[str], columns: int = 10, *, side: int = 96) -> Image.Image:

@@ -17,7 +17,7 @@ from torch import Tensor
 from flambeau.columns import Column, Dataset, Split
 from flambeau.data.arrays import encode_labels
 from flambeau.data.hashing import row_hashes
-from flambeau.data.listings import LABELS, read_listing
+from flambeau.data.listings import LABELS, listed, read_tables
 from flambeau.data.pictures import holds
 from flambeau.data.prepare import check_skipped
 from flambeau.data.splits import GROUP, SPLIT_FOLDERS, leak_note, leaks, together
@@ -131,7 +131,7 @@ def _recordings(folder: Path, root: Path, follow_links: bool, other: Counter[str
 
 
 def _from_table(path: Path, recipe: Recipe) -> Dataset:
-    listing = read_listing({"train": path}, recipe.data, role="path", usual=PATHS, endings=ENDINGS)
+    listing = listed(read_tables({"train": path}, ENDINGS), recipe.data, role="path", usual=PATHS, endings=ENDINGS)
     if listing.bad and (recipe.data.on_bad == "fail" or "train" not in listing.rows):
         raise BadRows(dict(enumerate(listing.bad.values())))
     found = {split: ([row.file for row in rows], [row.label for row in rows]) for split, rows in listing.rows.items()}
@@ -189,8 +189,8 @@ def assemble(
         raise BadRows(errors)
     if errors:
         check_skipped(len(errors), len(errors) + sum(map(len, good.values())), next(iter(errors.values())))
-        listed = ", ".join(str(error.where) for error in list(errors.values())[:_LISTED])
-        told.append(f"{len(errors):,} files cannot be read and were left out: {listed}.")
+        which = ", ".join(str(error.where) for error in list(errors.values())[:_LISTED])
+        told.append(f"{len(errors):,} files cannot be read and were left out: {which}.")
     labels = {split: [given[row] for row in good[split]] for split, (_, given) in found.items()}
     texts = all(isinstance(label, str) for label in labels["train"])
     classes, encoded = encode_labels(labels, _ordered(sorted(set(labels["train"]))) if texts else None, told)

@@ -108,13 +108,15 @@ def _with_fold(
         )
     number, count = map(int, str(data.fold).split("/"))
     fold = folds(splits["train"], count, key(data.split_seed, 3), classes)
-    parts = {title: splits["train"].take(rows.nonzero().flatten()) for title, rows in _sides(fold == number - 1)}
+    train, test = _parted(splits["train"], fold == number - 1)
+    parts = {"train": train, "test": test}
     note = f"Fold {number} of {count} is the test split: {len(parts['test']):,} rows, with {kept}."
     return parts, note + _absent(parts, "test", classes)
 
 
-def _sides(test: Tensor) -> list[tuple[str, Tensor]]:
-    return [("train", ~test), ("test", test)]
+def _parted(split: Split, aside: Tensor) -> tuple[Split, Split]:
+    """A split in two: what stays, and the rows of a mask bool ``(n,)``; both in their old order."""
+    return split.take((~aside).nonzero().flatten()), split.take(aside.nonzero().flatten())
 
 
 def folds(split: Split, count: int, seed: int, classes: Sequence[str] = ()) -> Tensor:
@@ -142,9 +144,9 @@ def folds(split: Split, count: int, seed: int, classes: Sequence[str] = ()) -> T
     for fold in range(count):
         lost = (torch.bincount(labels[found != fold], minlength=len(counts)) == 0) & (counts > 0)
         if lost.any():
-            names = ", ".join(_class_name(classes, number) for number in lost.nonzero().flatten().tolist()[:_SHOWN])
             raise DataError(
-                f"All rows of {names} are identical or in one group, so with that fold none is left to learn from.",
+                f"All rows of {_class_names(classes, lost)} are identical or in one group, so with that fold none is "
+                "left to learn from.",
                 remedy="Choose other groups, or leave the class out.",
             )
     return found
@@ -221,9 +223,8 @@ def _absent(splits: Mapping[str, Split], name: str, classes: Sequence[str]) -> s
     if not classes or "label" not in splits[name].columns:
         return ""
     counts = torch.bincount(splits[name].tensor("label"), minlength=len(classes))
-    none = [_class_name(classes, number) for number in (counts == 0).nonzero().flatten().tolist()]
-    listed = ", ".join(none[:_SHOWN])
-    return f" It has no rows of {listed}, for all of them are identical or in one group." if none else ""
+    none = _class_names(classes, counts == 0)
+    return f" It has no rows of {none}, for all of them are identical or in one group." if none else ""
 
 
 def divide(split: Split, fraction: float, seed: int, classes: Sequence[str] = ()) -> tuple[Split, Split]:
@@ -248,7 +249,7 @@ def divide(split: Split, fraction: float, seed: int, classes: Sequence[str] = ()
             "Setting rows aside would leave a class without any, since most of its rows are identical or in one group.",
             remedy="Remove copies, choose other groups, or lay the data out in train, val and test.",
         )
-    return split.take((~aside).nonzero().flatten()), split.take(aside.nonzero().flatten())
+    return _parted(split, aside)
 
 
 def together(groups: Sequence[str | None], content: Sequence[int]) -> dict[str, Column]:
@@ -290,6 +291,11 @@ def _least(values: Tensor, groups: Tensor, count: int) -> Tensor:
 
 def _class_name(classes: Sequence[str], number: int) -> str:
     return classes[number] if number < len(classes) else str(number)
+
+
+def _class_names(classes: Sequence[str], which: Tensor) -> str:
+    """The first names of the classes of a mask bool ``(K,)``."""
+    return ", ".join(_class_name(classes, number) for number in which.nonzero().flatten().tolist()[:_SHOWN])
 
 
 def _targets(counts: Tensor, fraction: float) -> Tensor:

@@ -24,6 +24,9 @@ PARQUET = ".parquet"
 LARGEST = 2 << 30
 """Bytes of a table, unpacked, beyond which it is not read into memory."""
 
+VALUE = "value"
+"""The role of columns that a task's options name, not ``data.columns``."""
+
 MOST_CLASSES = 1000
 """Classes beyond which a column holds something else, unless each has many rows."""
 
@@ -45,6 +48,8 @@ class Table:
         header: Whether the names were in the file; otherwise the columns are called 1, 2, ...
         bad: The error of each row that cannot be read, by its line; these rows are not in ``columns``.
         files: For a column that holds files themselves, as Parquet can, their bytes (or None, where a row has none).
+        nested: For a column in which JSON has lists or objects, these (or None, where a row has none); their cells are
+            the JSON text. Only where they are asked for.
     """
 
     path: Path
@@ -53,6 +58,7 @@ class Table:
     header: bool = True
     bad: Mapping[int, FlambeauError] = field(default_factory=dict)
     files: Mapping[str, list[bytes | None]] = field(default_factory=dict)
+    nested: Mapping[str, list[Any]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -64,7 +70,7 @@ def is_table(path: Path) -> bool:
     return name.endswith(PARQUET) or name.removesuffix(".gz").endswith((*CSV, *JSON))
 
 
-def read_table(path: Path, *, header: bool | None = None, known: Collection[str] = ()) -> Table:
+def read_table(path: Path, *, header: bool | None = None, known: Collection[str] = (), nested: bool = False) -> Table:
     """A table from a file, UTF-8 (or UTF-16 with a byte order mark).
 
     ``.csv`` may be parted by commas, semicolons, tabs or bars, whichever gives the most even rows; ``.tsv`` by tabs.
@@ -75,6 +81,8 @@ def read_table(path: Path, *, header: bool | None = None, known: Collection[str]
         path: The file; ``.gz`` is unpacked.
         header: Whether the first row names the columns; None finds out: it does when one of the names is in ``known``.
         known: Names that a heading may have; upper and lower case are the same.
+        nested: Takes lists and objects into :attr:`Table.nested`. Otherwise a row of JSON that has one is bad, and such
+            columns of Parquet are left out.
 
     Raises:
         DataError: The file cannot be read at all. Rows that cannot be read are in :attr:`Table.bad`.
@@ -90,8 +98,8 @@ def read_table(path: Path, *, header: bool | None = None, known: Collection[str]
     if _is_parquet(path):
         from flambeau.data.parquet import read_parquet
 
-        return read_parquet(path)
-    return parse_table(read_text(path), path, header=header, known=known)
+        return read_parquet(path, nested=nested)
+    return parse_table(read_text(path), path, header=header, known=known, nested=nested)
 
 
 def first_row(path: Path) -> list[str]:
@@ -168,10 +176,12 @@ def _decoded(content: bytes, path: Path, *, cut: bool = False) -> str:
         ) from error
 
 
-def parse_table(text: str, path: Path, *, header: bool | None = None, known: Collection[str] = ()) -> Table:
+def parse_table(
+    text: str, path: Path, *, header: bool | None = None, known: Collection[str] = (), nested: bool = False
+) -> Table:
     """As :func:`read_table`, from text that has been read; the path names it in errors and says the form."""
     if _is_json(path):
-        return _from_json(text, path)
+        return _from_json(text, path, nested)
     records: list[tuple[int, list[str]]] = []
     reader = _records(text, delimiter_of(text[:_LOOKED_AT], path))
     before = csv.field_size_limit(LARGEST)  # the module's own limit is 131,072 characters, which articles exceed
@@ -254,8 +264,8 @@ _QUOTED = re.compile(r'(?:^|(?<=[\t\n]))"(?:[^"]|"")*"(?=[\t\r\n]|$)')
 """A field of a table parted by tabs that begins with a quotation mark, and one that is in quotes from end to end."""
 
 
-def _from_json(text: str, path: Path) -> Table:
-    rows: list[dict[str, str]] = []
+def _from_json(text: str, path: Path, nested: bool) -> Table:
+    rows: list[dict[str, Any]] = []
     lines: list[int] = []
     bad: dict[int, FlambeauError] = {}
     for line, value in _json_values(text, path, bad):
@@ -263,17 +273,25 @@ def _from_json(text: str, path: Path) -> Table:
             bad[line] = _bad_json(path, line, "The row is no JSON object.", type(value).__name__)
             continue
         wrong = next((key for key, cell in value.items() if isinstance(cell, dict | list)), None)
-        if wrong is not None:
+        if wrong is not None and not nested:
             bad[line] = _bad_json(
                 path, line, f"The value of {wrong!r} is not a text or number.", str(value[wrong])[:80]
             )
             continue
-        rows.append({str(key): cell_text(cell) for key, cell in value.items()})
+        rows.append(value)
         lines.append(line)
     names = list(dict.fromkeys(key for row in rows for key in row))
     if not names and not bad:
         raise DataError("The table is empty.", where=path, expected='a JSON object a line, as in {"text": "..."}')
-    return Table(path, {name: [row.get(name, "") for row in rows] for name in names}, lines, True, bad)
+    given = {name: [row.get(name) for row in rows] for name in names}
+    columns = {name: [cell_text(cell) for cell in cells] for name, cells in given.items()}
+    return Table(path, columns, lines, True, bad, nested=nested_cells(given))
+
+
+def nested_cells(columns: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """Of the columns in which there are lists or objects these, and None where a cell is none."""
+    inner = {name: [cell if isinstance(cell, dict | list) else None for cell in c] for name, c in columns.items()}
+    return {name: cells for name, cells in inner.items() if any(cell is not None for cell in cells)}
 
 
 def _json_values(text: str, path: Path, bad: dict[int, FlambeauError]) -> Iterable[tuple[int, Any]]:
@@ -299,12 +317,14 @@ def _bad_json(path: Path, line: int, problem: str, received: str) -> DataError:
 
 
 def cell_text(value: Any) -> str:
-    """A value as the text of a cell: nothing for what is missing, whole numbers without a point.
+    """A value as the text of a cell: nothing for what is missing, whole numbers without a point, JSON for the nested.
 
     Example:
-        >>> [cell_text(value) for value in (None, float("nan"), True, 3.0, "cat")]
-        ['', '', 'true', '3', 'cat']
+        >>> [cell_text(value) for value in (None, float("nan"), True, 3.0, "cat", ["cat"])]
+        ['', '', 'true', '3', 'cat', '["cat"]']
     """
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False)
     if value is None or value != value:
         return ""
     if isinstance(value, float) and value.is_integer():
@@ -332,7 +352,7 @@ def choose_column(table: Table, role: str, wish: str | None, usual: Sequence[str
         where=table.path,
         expected=f"one of {', '.join(usual)}" if wish is None else None,
         received=f"columns {', '.join(table.columns)}" + ("" if table.header else " (the first row is no heading)"),
-        remedy=f"Say which one it is: --set data.columns.{role}=NAME",
+        remedy=None if role == VALUE else f"Say which one it is: --set data.columns.{role}=NAME",
     )
 
 
@@ -381,7 +401,9 @@ def filled(
         raise BadRows({line: bad[line] for line in sorted(bad)})
     good = [place for place, line in enumerate(table.lines) if line not in bad]
     kept = {role: [table.columns[name][place] for place in good] for role, name in columns.items()}
-    files = {
-        role: [table.files[name][place] for place in good] for role, name in columns.items() if name in table.files
-    }
-    return replace(table, columns=kept, lines=[table.lines[place] for place in good], bad=bad, files=files)
+
+    def of(held: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+        return {role: [held[name][place] for place in good] for role, name in columns.items() if name in held}
+
+    lines = [table.lines[place] for place in good]
+    return replace(table, columns=kept, lines=lines, bad=bad, files=of(table.files), nested=of(table.nested))

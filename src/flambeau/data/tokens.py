@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from flambeau.columns import Ragged
-from flambeau.errors import DataError, MissingExtra, ModelError, RecipeError
+from flambeau.errors import DataError, MissingExtra, ModelError, RecipeError, one_line
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -90,7 +90,7 @@ def load_tokenizer(json: str) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_str(json)
     except Exception as error:  # the package raises nothing narrower
-        raise ModelError("The tokeniser cannot be read.", received=" ".join(str(error).split())[:200]) from error
+        raise ModelError("The tokeniser cannot be read.", received=one_line(error, 200)) from error
     tokenizer.encode_special_tokens = True  # the word <pad> in somebody's text is text
     return tokenizer
 

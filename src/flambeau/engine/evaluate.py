@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
-from flambeau.core import Batch, Evaluation, Metrics, State
+from flambeau.core import Batch, Evaluation, Metrics, State, device_of
 from flambeau.engine.compiling import as_written
 
 Predict = Callable[[nn.Module, Batch], dict[str, Tensor]]
@@ -18,8 +18,7 @@ def evaluating(
     model: nn.Module, batches: Iterable[Batch], predict: Predict, metrics: Metrics, keep: Collection[str] = ()
 ) -> Generator[int, None, Evaluation]:
     """Evaluates step by step: yields the number of batches done, returns the :class:`Evaluation`."""
-    parameter = next(model.parameters(), None)
-    sums = metrics.start(torch.device("cpu") if parameter is None else parameter.device)
+    sums = metrics.start(device_of(model))
     wanted = {*keep, "row"}
     kept: dict[str, list[Tensor]] = {}
     with evaluation_mode(model):

@@ -35,6 +35,7 @@ class Format:
         write: Writes a graph and the card, a JSON text, to a file.
         open: Makes what runs a file; must not need the model.
         require: Raises what says why the format cannot be had here, before any work is done.
+        plain: Whether graphs must do without an antialiased resize.
         weights: What ``--weights`` may be, apart from ``int8``.
         quantize: As ``write``, in whole numbers of 8 bits; takes calls as well, from which the ranges of values are
             taken. None where the format cannot.
@@ -46,6 +47,7 @@ class Format:
     write: Callable[[Graph, Path, str], None]
     open: Callable[[Path], Runner]
     require: Callable[[], None] = lambda: None
+    plain: bool = False
     weights: tuple[str, ...] = ("float32", "float16")
     quantize: Callable[[Graph, Path, str, Sequence[Batch]], None] | None = None
 

@@ -69,12 +69,14 @@ def _name_axes(model: Any, graph: Graph) -> None:
 def quantize(graph: Graph, out: Path, card: str, calls: Sequence[Batch]) -> None:
     """Writes the graph with its convolutions and matrix products in 8 bits, by ONNX Runtime's static quantisation.
 
-    Weights are scaled channel by channel, activations by the ranges that they take in the calls.
+    Weights are scaled channel by channel and keep to 7 bits, since processors without instructions for 8-bit products
+    add two of them in 16 bits, where larger ones overflow; activations are scaled by the ranges they take in the calls.
 
     Raises:
         ModelError: The exporter or the quantiser cannot take the graph.
     """
     from onnxruntime.quantization import CalibrationDataReader, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -87,9 +89,9 @@ def quantize(graph: Graph, out: Path, card: str, calls: Sequence[Batch]) -> None
     whole = out.with_name(f"{out.name}.float32")
     write(graph, whole, card)
     with refused(graph, "ONNX Runtime's quantiser"), quiet_log("root"):
-        quantize_static(
-            str(whole), str(out), Reader(), per_channel=True, op_types_to_quantize=["Conv", "Gemm", "MatMul"]
-        )
+        quant_pre_process(str(whole), str(whole), skip_symbolic_shape=True)
+        kinds = ["Conv", "Gemm", "MatMul"]
+        quantize_static(str(whole), str(out), Reader(), per_channel=True, reduce_range=True, op_types_to_quantize=kinds)
     whole.unlink()
 
 

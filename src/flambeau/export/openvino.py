@@ -64,5 +64,6 @@ FORMAT = Format(
     write=write,
     open=opened,
     require=require,
+    plain=True,
     weights=("float32",),
 )

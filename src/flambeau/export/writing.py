@@ -90,7 +90,7 @@ def export_model(
             f"The format {format} has no such weights.", where="--weights", expected=", ".join(known), received=weights
         )
     path = _path(model, out, chosen.suffix)
-    return _export_graphs(_sized(loaded, size), path, chosen, Wish(static), weights, tell)
+    return _export_graphs(_sized(loaded, size), path, chosen, Wish(static, chosen.plain), weights, tell)
 
 
 def _path(model: str | Path | Run | Model, out: str | Path | None, suffix: str) -> Path:

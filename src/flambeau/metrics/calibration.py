@@ -32,6 +32,20 @@ class Reliability:
     count: list[int]
 
 
+def hits(truth: Tensor, predicted: Tensor) -> Tensor:
+    """Whether predictions are right, bool ``(N,)``; of distributions the share that the predicted class has, ``(N,)``.
+
+    Args:
+        truth: True classes, ``(N,)`` int64, or distributions over the classes, ``(N, K)`` floating point.
+        predicted: Predicted classes, ``(N,)`` int64.
+
+    Example:
+        >>> hits(torch.tensor([[0.75, 0.25]]), torch.tensor([1])).tolist()
+        [0.25]
+    """
+    return truth.gather(1, predicted[:, None]).squeeze(1) if truth.is_floating_point() else predicted == truth
+
+
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """The temperature T in [0.05, 20] that minimises the cross-entropy of ``softmax(logits / T)``.
 
@@ -40,7 +54,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
     Args:
         logits: ``(N, K)`` floating point, of data that the model was not trained on.
-        labels: True classes, ``(N,)`` int64.
+        labels: True classes, ``(N,)`` int64, or distributions, ``(N, K)`` floating point.
 
     Raises:
         DataError: There are no rows, or a logit is not finite.
@@ -82,7 +96,8 @@ def _derivatives(logits: Tensor, labels: Tensor, inverse: float) -> tuple[float,
     probabilities = (shifted * inverse).softmax(1)
     mean = (probabilities * shifted).sum(1)
     variance = (probabilities * (shifted - mean[:, None]).square()).sum(1)
-    own = shifted.gather(1, labels[:, None]).squeeze(1)
+    soft = labels.is_floating_point()
+    own = (labels * shifted).sum(1) if soft else shifted.gather(1, labels[:, None]).squeeze(1)
     return float((mean - own).mean()), float(variance.mean())
 
 
@@ -91,20 +106,23 @@ def cross_entropy(logits: Tensor, labels: Tensor, temperature: float = 1.0) -> f
 
     Args:
         logits: ``(N, K)`` floating point.
-        labels: True classes, ``(N,)`` int64.
+        labels: True classes, ``(N,)`` int64, or distributions, ``(N, K)`` floating point.
         temperature: What the logits are divided by.
     """
-    return float(F.cross_entropy(logits.detach().cpu().double() / temperature, labels.detach().cpu()))
+    truth = labels.detach().cpu()
+    truth = truth.double() if truth.is_floating_point() else truth
+    return float(F.cross_entropy(logits.detach().cpu().double() / temperature, truth))
 
 
 def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> float:
     """The mean distance of confidence and accuracy over bins of equal width, weighted by what they hold.
 
-    Confidence is the largest probability of a row. The result lies in [0, 1], 0 is perfect; NaN of no rows.
+    Confidence is the largest probability of a row. The result lies in [0, 1], 0 is perfect; NaN of no rows. Where truth
+    is a distribution, a prediction is right to the share that its class has.
 
     Args:
         probabilities: ``(N, K)`` floating point.
-        labels: True classes, ``(N,)`` int64.
+        labels: True classes, ``(N,)`` int64, or distributions, ``(N, K)`` floating point.
         bins: Into how many bins [0, 1] is cut.
 
     Example:
@@ -113,8 +131,8 @@ def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int 
     """
     if not len(labels):
         return float("nan")
-    confidence, hits, _ = _binned(probabilities, labels, bins)
-    return float((confidence - hits).abs().sum()) / len(labels)
+    confidence, right, _ = _binned(probabilities, labels, bins)
+    return float((confidence - right).abs().sum()) / len(labels)
 
 
 def reliability(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> Reliability:
@@ -122,35 +140,35 @@ def reliability(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> Reli
 
     Args:
         probabilities: ``(N, K)`` floating point.
-        labels: True classes, ``(N,)`` int64.
+        labels: True classes, ``(N,)`` int64, or distributions, ``(N, K)`` floating point.
         bins: Into how many bins [0, 1] is cut.
 
     Example:
         >>> reliability(torch.tensor([[0.75, 0.25]] * 2), torch.tensor([0, 1]), bins=2).accuracy[1]
         0.5
     """
-    confidence, hits, count = _binned(probabilities, labels, bins)
+    confidence, right, count = _binned(probabilities, labels, bins)
     return Reliability(
-        confidence=(confidence / count).tolist(), accuracy=(hits / count).tolist(), count=[int(n) for n in count]
+        confidence=(confidence / count).tolist(), accuracy=(right / count).tolist(), count=[int(n) for n in count]
     )
 
 
-def bin_sums(confidence: Tensor, hits: Tensor, bins: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums of confidence (its dtype), correct predictions (int64) and predictions (int64) by bin, ``(bins,)`` each.
+def bin_sums(confidence: Tensor, right: Tensor, bins: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums of confidence (its dtype), of what is right (int64, or its dtype) and of predictions (int64), ``(bins,)``.
 
     Args:
         confidence: ``(N,)`` in [0, 1]; a confidence of 1 belongs to the last bin.
-        hits: Whether the prediction is right, ``(N,)`` bool.
+        right: As :func:`hits` gives it, ``(N,)``.
         bins: Into how many bins [0, 1] is cut.
     """
     place = (confidence * bins).long().clamp(0, bins - 1)
     # A sum over a one-hot matrix has a fixed order, where scattered additions on a GPU have none.
     member = place[:, None] == torch.arange(bins, device=confidence.device)
     sums = (member * confidence[:, None]).sum(0)
-    return sums, (member & hits[:, None]).sum(0), member.sum(0)
+    return sums, (member * right[:, None]).sum(0), member.sum(0)
 
 
 def _binned(probabilities: Tensor, labels: Tensor, bins: int) -> tuple[Tensor, Tensor, Tensor]:
     confidence, predicted = probabilities.detach().cpu().double().max(1)
-    sums, hits, count = bin_sums(confidence, predicted == labels.detach().cpu(), bins)
-    return sums, hits.double(), count.double()
+    sums, right, count = bin_sums(confidence, hits(labels.detach().cpu(), predicted), bins)
+    return sums, right.double(), count.double()

@@ -1,7 +1,7 @@
 """Scores of a classifier as sums that add up over batches, so that a split of any size is scored in one pass.
 
 Counts are int64 and the few real sums are float64 (float32 on MPS, which has no float64), and nothing is read back to
-the host before the result is asked for.
+the host before the result is asked for. Truth is a class for each row; beside it a row may have a distribution.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from flambeau.core import Batch, Metrics, Scores
-from flambeau.metrics.calibration import BINS, bin_sums
+from flambeau.metrics.calibration import BINS, bin_sums, hits
 from flambeau.metrics.tables import macro_f1
 
 COLUMNS = (("loss", ".4f"), ("accuracy", ".2%"))
@@ -24,7 +24,8 @@ def classification(classes: int, topk: Sequence[int] = (3, 5)) -> Metrics:
     """The scores of single-label classification; models are selected by ``accuracy``, more is better.
 
     ``add`` takes outputs with ``logits`` and ``probabilities``, ``(N, classes)`` floating point, and a batch with
-    ``label``, ``(N,)`` int64. The result holds
+    ``label``, ``(N,)`` int64. Where the batch also has ``target``, distributions ``(N, classes)``, ``label`` is the
+    likeliest class of each, and ``loss`` and ``ece`` are of the distributions. The result holds
 
     - ``accuracy``: the fraction whose largest logit is the true class's (the first one among equals);
     - ``loss``: the mean cross-entropy of ``softmax(logits)`` in nats over all examples;
@@ -56,7 +57,8 @@ def classification(classes: int, topk: Sequence[int] = (3, 5)) -> Metrics:
         return _empty(classes, len(kept), device)
 
     def add(sums: dict[str, Tensor], outputs: Batch, batch: Batch) -> None:
-        _add(sums, outputs["logits"].detach(), outputs["probabilities"].detach(), batch["label"], kept)
+        logits, probabilities = outputs["logits"].detach(), outputs["probabilities"].detach()
+        _add(sums, logits, probabilities, batch["label"], batch.get("target", batch["label"]), kept)
 
     def result(sums: Mapping[str, Tensor]) -> Scores:
         return _result(sums, kept)
@@ -109,17 +111,27 @@ def _empty(classes: int, tops: int, device: torch.device) -> dict[str, Tensor]:
         "loss": torch.zeros((), dtype=real, device=device),
         "batch_losses": torch.zeros((), dtype=real, device=device),
         "bin_confidence": torch.zeros(BINS, dtype=real, device=device),
-        "bin_hits": torch.zeros(BINS, dtype=torch.int64, device=device),
+        # Of distributions these are shares.
+        "bin_hits": torch.zeros(BINS, dtype=real, device=device),
         "bin_count": torch.zeros(BINS, dtype=torch.int64, device=device),
     }
 
 
-def _add(sums: dict[str, Tensor], logits: Tensor, probabilities: Tensor, label: Tensor, topk: tuple[int, ...]) -> None:
+def _add(
+    sums: dict[str, Tensor],
+    logits: Tensor,
+    probabilities: Tensor,
+    label: Tensor,
+    truth: Tensor,
+    topk: tuple[int, ...],
+) -> None:
     if not len(label):
         return
     predicted = logits.argmax(1)
     _count_pairs(sums["confusion"], label, predicted)
-    loss = F.cross_entropy(logits.to(sums["loss"].dtype), label, reduction="sum")
+    real = sums["loss"].dtype
+    wanted = truth.to(real) if truth.is_floating_point() else truth
+    loss = F.cross_entropy(logits.to(real), wanted, reduction="sum")
     sums["loss"] += loss
     sums["batch_losses"] += loss / len(label)
     sums["count"] += len(label)
@@ -128,9 +140,9 @@ def _add(sums: dict[str, Tensor], logits: Tensor, probabilities: Tensor, label: 
         rank = true_rank(logits, label)
         for position, k in enumerate(topk):
             sums["top_hits"][position] += (rank < k).sum()
-    confidence, hits, count = bin_sums(probabilities.amax(1).to(sums["loss"].dtype), predicted == label, BINS)
+    confidence, right, count = bin_sums(probabilities.amax(1).to(real), hits(wanted, predicted), BINS)
     sums["bin_confidence"] += confidence
-    sums["bin_hits"] += hits
+    sums["bin_hits"] += right
     sums["bin_count"] += count
 
 
@@ -149,8 +161,8 @@ def _result(sums: Mapping[str, Tensor], topk: tuple[int, ...]) -> Scores:
         "loss": _ratio(float(host["loss"]), count),
         "loss_mean_of_batches": _ratio(float(host["batch_losses"]), batches),
     }
-    for k, hits in zip(topk, host["top_hits"].tolist(), strict=True):
-        scores[f"top{k}"] = _ratio(hits, count)
+    for k, found in zip(topk, host["top_hits"].tolist(), strict=True):
+        scores[f"top{k}"] = _ratio(found, count)
     scores["macro_f1"] = macro_f1(confusion)
     gaps = (host["bin_confidence"].double() - host["bin_hits"].double()).abs().sum()
     scores["ece"] = _ratio(float(gaps), count)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from flambeau.models.fit import dry_run
+from flambeau.models.hooks import leaves_of, watched
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,25 +43,16 @@ def activations(network: nn.Module, example: Callable[[], object]) -> list[Activ
         [('0', (3,)), ('1', (3,))]
     """
     found: dict[str, Activation] = {}
-    handles = []
-    for name, module in network.named_modules():
-        if any(module.children()):
-            continue
 
-        def keep(module: nn.Module, inputs: object, output: object, name: str = name) -> None:
-            first = output[0] if isinstance(output, tuple) and output else output
-            if isinstance(first, Tensor) and first.dim() >= 2 and first.is_floating_point():
-                found.pop(name, None)
-                # A copy: a later layer may work in place.
-                found[name] = Activation(name, type(module).__name__, first[0].detach().to("cpu", copy=True))
+    def keep(name: str, module: nn.Module, inputs: object, output: object) -> None:
+        first = output[0] if isinstance(output, tuple) and output else output
+        if isinstance(first, Tensor) and first.dim() >= 2 and first.is_floating_point():
+            found.pop(name, None)
+            # A copy: a later layer may work in place.
+            found[name] = Activation(name, type(module).__name__, first[0].detach().to("cpu", copy=True))
 
-        handles.append(module.register_forward_hook(keep))
-    try:
-        with dry_run(network):
-            example()
-    finally:
-        for handle in handles:
-            handle.remove()
+    with watched(leaves_of(network), keep), dry_run(network):
+        example()
     return list(found.values())
 
 

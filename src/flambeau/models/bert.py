@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from flambeau.core import Facts
-from flambeau.errors import MissingExtra, ModelError
+from flambeau.errors import MissingExtra, ModelError, one_line
 from flambeau.models.text import pool
 
 CHECKPOINT = "checkpoint"
@@ -175,7 +175,7 @@ def _fetched(checkpoint: str, load: Callable[..., Any], **settings: Any) -> Any:
             "The pretrained model could not be loaded.",
             where=checkpoint,
             expected="a folder with config.json, tokenizer.json and model.safetensors, or a name on the Hub",
-            received=" ".join(str(error).split())[:200],
+            received=one_line(error, 200),
         ) from error
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flambeau.core import Facts
+from flambeau.core import Facts, device_of
 from flambeau.errors import ModelError
+from flambeau.models.hooks import is_leaf, watched
 
 BATCH = 2
 SIDES = (8, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 299, 384, 512)
@@ -40,6 +41,17 @@ class Trace:
 
     open: list[tuple[str, nn.Module, Shape | None]] = field(default_factory=list)
     last: tuple[str, nn.Module, Shape] | None = None
+
+    def enter(self, name: str, module: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+        """Remembers a module that begins."""
+        shape = tuple(inputs[0].shape) if inputs and isinstance(inputs[0], Tensor) else None
+        self.open.append((name, module, shape))
+
+    def leave(self, name: str, module: nn.Module, inputs: tuple[Any, ...], output: object) -> None:
+        """Remembers that the module that began last is done."""
+        self.open.pop()
+        if isinstance(output, Tensor) and is_leaf(module):
+            self.last = (name, module, tuple(output.shape))
 
 
 def check_fit(network: nn.Module, facts: Facts) -> None:
@@ -74,10 +86,8 @@ def check_fit(network: nn.Module, facts: Facts) -> None:
 
 
 def _run(network: nn.Module, pictures: Pictures, trace: Trace) -> object:
-    parameter = next(iter(network.parameters()), None)
-    device = torch.device("cpu") if parameter is None else parameter.device
-    example = torch.zeros(BATCH, pictures.channels, pictures.height, pictures.width, device=device)
-    with dry_run(network), _traced(network, trace):
+    example = torch.zeros(BATCH, pictures.channels, pictures.height, pictures.width, device=device_of(network))
+    with dry_run(network), watched(network.named_modules(), trace.leave, trace.enter):
         return network(example)
 
 
@@ -94,31 +104,9 @@ def dry_run(network: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-@contextmanager
-def _traced(network: nn.Module, trace: Trace) -> Iterator[None]:
-    handles = []
-    for name, module in network.named_modules():
-
-        def enter(module: nn.Module, inputs: tuple[Any, ...], name: str = name) -> None:
-            shape = tuple(inputs[0].shape) if inputs and isinstance(inputs[0], Tensor) else None
-            trace.open.append((name, module, shape))
-
-        def leave(module: nn.Module, inputs: tuple[Any, ...], output: object, name: str = name) -> None:
-            trace.open.pop()
-            if isinstance(output, Tensor) and not any(module.children()):
-                trace.last = (name, module, tuple(output.shape))
-
-        handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 def _explain_stop(network: nn.Module, pictures: Pictures, trace: Trace, error: Exception) -> ModelError:
     name, module, shape = trace.open[-1] if trace.open else ("", network, None)
-    if any(module.children()) or shape is None:
+    if not is_leaf(module) or shape is None:
         return _explain_own_forward(network, pictures, trace, name or type(network).__name__, error)
     wanted, advice = _requirement(module, shape)
     remedies = [_other_pictures(network, pictures), advice]

@@ -1,64 +1,198 @@
-"""Weights handed on from network to network by name, and networks of which only the last layer learns."""
+"""Weights handed on from network to network by name, and networks of which only some layers learn."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from flambeau.errors import ModelError
+from flambeau.errors import ModelError, did_you_mean
+from flambeau.models.fit import dry_run
+from flambeau.models.hooks import watched
+from flambeau.models.initialize import LAYERS
 
 
 class Frozen(nn.Module):
-    """A network without its last layer, kept in evaluation mode and without gradients, and that layer, which learns.
-
-    So what the first part makes of a picture never changes, and needs computing only once.
+    """A network of which some layers learn; the others keep weights and statistics, and work as in evaluation.
 
     Args:
-        network: From float32 ``(N, C, H, W)`` to logits ``(N, K)``; its last layer is linear. It is taken apart.
+        network: As it is; its parameters are marked.
+        held: The paths of the modules that are frozen.
+        tail: What learns and what follows it, one module after the other up to the output, where all before them is
+            frozen: what reaches them never changes, and needs computing only once. Empty where that is not known.
+        shape: Of what reaches the tail, for one picture.
 
     Attributes:
-        backbone: From pictures to features ``(N, F)``.
-        head: From features to logits.
-        head_name: What the head is called in the network.
-
-    Raises:
-        ModelError: The last layer is not linear.
+        network: The whole network.
 
     Example:
-        >>> network = Frozen(nn.Sequential(nn.Flatten(), nn.Linear(12, 4), nn.ReLU(), nn.Linear(4, 2)))
-        >>> features = network.backbone(torch.zeros(5, 3, 2, 2))
-        >>> torch.equal(network(features), network(torch.zeros(5, 3, 2, 2)))
-        True
+        >>> network = nn.Sequential(nn.Flatten(), nn.Linear(12, 4), nn.ReLU(), nn.Linear(4, 2))
+        >>> frozen = freeze(network, True, torch.zeros(2, 3, 2, 2))
+        >>> frozen.tail, torch.equal(frozen(frozen.features(torch.ones(5, 3, 2, 2))), frozen(torch.ones(5, 3, 2, 2)))
+        (('3',), True)
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(
+        self, network: nn.Module, held: Iterable[str], tail: Sequence[str] = (), shape: Sequence[int] = ()
+    ) -> None:
         super().__init__()
-        self.head_name = head_of(network)
-        head = network.get_submodule(self.head_name)
-        if not isinstance(head, nn.Linear):
-            raise ModelError(
-                "Only a network whose last layer is linear can be frozen.",
-                where="model.freeze",
-                received=f"{self.head_name}, {type(head).__name__}",
-                remedy="Set model.freeze = false, or choose another network, such as resnet18.",
-            )
-        network.set_submodule(self.head_name, nn.Identity())
-        self.backbone = network.requires_grad_(False).eval()
-        self.head = head
+        self.network = network
+        self.held, self.tail, self.shape = frozenset(held), tuple(tail), tuple(shape)
+        for name, module in network.named_modules():
+            if name in self.held:
+                for parameter in module.parameters(recurse=False):
+                    parameter.requires_grad_(False)
+        self.train(self.training)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits ``(N, K)`` of pictures ``(N, C, H, W)``, or of their features ``(N, F)``."""
-        features = images if images.dim() == 2 else self.backbone(images)
-        logits: Tensor = self.head(features)
+        """Logits ``(N, K)`` of pictures ``(N, C, H, W)``, or where there is a tail of their features ``(N, F)``."""
+        if self.tail and images.dim() == 2:
+            return self.rest(images)
+        logits: Tensor = self.network(images)
         return logits
 
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """What reaches the tail from pictures ``(N, C, H, W)``, flattened to ``(N, F)``."""
+        return _reaching(self.network, self.tail[0], images)[0].flatten(1)
+
+    def rest(self, features: Tensor) -> Tensor:
+        """Logits ``(N, K)`` of features ``(N, F)``: the tail alone."""
+        values = features.view(-1, *self.shape)
+        for name in self.tail:
+            values = self.network.get_submodule(name)(values)
+        return values.flatten(1)
+
     def train(self, mode: bool = True) -> Frozen:
-        """Training mode for the last layer alone: the norms of the others keep their statistics."""
+        """Training mode for what learns alone: the norms of the others keep their statistics."""
         super().train(mode)
-        self.backbone.eval()
+        for name, module in self.network.named_modules():
+            if name in self.held:
+                module.training = False
         return self
+
+
+def freeze(network: nn.Module, what: bool | Sequence[str], example: Tensor) -> Frozen:
+    """The network with all but its last layer frozen, or with the parts of these names.
+
+    Args:
+        network: From pictures to logits; it is changed.
+        what: True for all but the last linear or convolutional layer that an example goes through; or names of modules.
+        example: Pictures ``(N, C, H, W)`` that fit.
+
+    Raises:
+        ModelError: There is no part of a name, nothing would be frozen, or nothing would be left to learn.
+    """
+    modules = dict(network.named_modules())
+    if isinstance(what, bool):
+        last = _last_layer(network, example)
+        held = {name for name in modules if name != last}
+    else:
+        check_parts(network, what)
+        held = {name for name in modules if any(name == part or name.startswith(f"{part}.") for part in what)}
+    count = sum(1 for name in held for _ in modules[name].parameters(recurse=False))
+    if not count or count == sum(1 for _ in network.named_parameters(remove_duplicate=False)):
+        raise ModelError(
+            "Nothing would be left to learn." if count else "What is to be frozen has no weights.",
+            where="model.freeze",
+            received=", ".join(what) if not isinstance(what, bool) else "a network with one layer",
+            remedy="Name parts that have weights, and leave some out that learn; or leave model.freeze out.",
+        )
+    if not isinstance(what, bool):
+        return Frozen(network, held)
+    tail = _tail(network, last)
+    shape, whole = _shape_before(network, tail, example)
+    return Frozen(network, held, tail, shape) if whole else Frozen(network, held)
+
+
+def check_parts(network: nn.Module, names: Sequence[str]) -> None:
+    """Refuses names that a network has no modules of.
+
+    Raises:
+        ModelError: With the nearest names there are.
+    """
+    known = [name for name, _ in network.named_modules() if name]
+    wrong = [name for name in names if name not in known]
+    if wrong or not names:
+        raise ModelError(
+            f"The network has no part called {wrong[0]!r}. {did_you_mean(wrong[0], known)}"
+            if wrong
+            else "No part is named.",
+            where="model.freeze",
+            expected="true for all but the last layer, or a list of parts: "
+            + ", ".join(dict.fromkeys(name.partition(".")[0] for name in known)),
+        )
+
+
+def _last_layer(network: nn.Module, example: Tensor) -> str:
+    """The path of the last layer that an example goes through and that can learn alone."""
+    ran: list[str] = []
+    layers = [(name, module) for name, module in network.named_modules() if isinstance(module, LAYERS)]
+    with dry_run(network), watched(layers, lambda name, module, inputs, output: ran.append(name)):
+        network(example)
+    if not ran:
+        raise ModelError(
+            "The network has no linear or convolutional layer that could learn alone.",
+            where="model.freeze",
+            received=type(network).__name__,
+            remedy="Name the parts that are to be frozen: model.freeze = ['NAME'].",
+        )
+    return ran[-1]
+
+
+def _tail(network: nn.Module, layer: str) -> list[str]:
+    """The largest module that has no other weights than a layer, and what follows it where modules stand in a row."""
+    parts, own = layer.split("."), sum(1 for _ in network.get_submodule(layer).parameters())
+    above = [".".join(parts[: depth + 1]) for depth in range(len(parts))]
+    node = next(name for name in above if sum(1 for _ in network.get_submodule(name).parameters()) == own)
+    tail = [node]
+    while node:
+        node, _, place = node.rpartition(".")
+        row = network.get_submodule(node)
+        if type(row).forward is not nn.Sequential.forward:
+            break
+        names = [name for name, _ in row.named_children()]
+        tail += [f"{node}.{name}".lstrip(".") for name in names[names.index(place) + 1 :]]
+    return tail
+
+
+def _shape_before(network: nn.Module, tail: Sequence[str], example: Tensor) -> tuple[tuple[int, ...], bool]:
+    """The shape of what reaches a tail from one picture; and whether the tail, and nothing else, makes the output."""
+    with dry_run(network):
+        before, made, output = _reaching(network, tail[0], example, tail[-1])
+        if not isinstance(output, Tensor) or not isinstance(made, Tensor):
+            return (), False
+        shape = tuple(before.shape[1:])
+        # What comes after the tail, such as a softmax in forward(), makes a new tensor.
+        same = output.shape == made.flatten(1).shape and output.data_ptr() == made.data_ptr()
+        if not same or output.is_meta:
+            return shape, same
+        values = before
+        for name in tail:
+            values = network.get_submodule(name)(values)
+        return shape, torch.equal(values.flatten(1), output)
+
+
+def _reaching(network: nn.Module, first: str, images: Tensor, last: str | None = None) -> tuple[Tensor, Any, Any]:
+    """What reaches one module, what another one gives, and what the network gives."""
+    seen: dict[str, Any] = {}
+
+    def enter(name: str, module: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+        if name == first and inputs and isinstance(inputs[0], Tensor):
+            seen["before"] = inputs[0].clone()
+
+    def leave(name: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        if name == last and isinstance(output, Tensor):
+            seen["made"], seen["version"] = output, output._version
+
+    modules = [(name, network.get_submodule(name)) for name in {first, last or first}]
+    with watched(modules, leave, enter):
+        output = network(images)
+    made = seen.get("made")
+    # What was changed in place afterwards is no longer what the module gave.
+    return seen.get("before", images), made if made is not None and made._version == seen["version"] else None, output
 
 
 def head_of(model: nn.Module) -> str:
@@ -81,10 +215,8 @@ def _plain(model: nn.Module, name: str) -> str:
     for path, part in model.named_modules():
         if isinstance(part, Frozen):
             prefix = f"{path}." if path else ""
-            if name.startswith(f"{prefix}backbone."):
-                return prefix + name.removeprefix(f"{prefix}backbone.")
-            if name.startswith(f"{prefix}head"):
-                return prefix + part.head_name + name.removeprefix(f"{prefix}head")
+            if name.startswith(f"{prefix}network."):
+                return prefix + name.removeprefix(f"{prefix}network.")
     return name
 
 

@@ -8,7 +8,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from flambeau.core import Facts
+from flambeau.core import Facts, device_of
 from flambeau.errors import ModelError
 from flambeau.models.compact import compact
 from flambeau.models.fit import dry_run
@@ -111,9 +111,8 @@ def _parts(network: nn.Module, facts: Facts) -> tuple[nn.Module, nn.Module]:
             expected="a module with the attributes generator and discriminator",
             received=", ".join(name for name, _ in network.named_children()) or "no parts",
         )
-    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
     with dry_run(network):
-        made = generator(torch.zeros(2, facts["noise"], device=device))
+        made = generator(torch.zeros(2, facts["noise"], device=device_of(network)))
         wanted = (2, facts["channels"], *facts["size"])
         if tuple(made.shape) != wanted:
             raise ModelError(
@@ -145,7 +144,7 @@ def pixels(pictures: Tensor) -> Tensor:
 
 def generate(model: nn.Module, noise: Tensor) -> Tensor:
     """The pictures that a GAN makes of noise ``(N, Z)``, in evaluation mode: uint8 ``(N, C, H, W)`` on the CPU."""
-    device = next(model.parameters()).device
+    device = device_of(model)
     with dry_run(model):
         made = [pixels(model(noise=part.to(device))["pictures"]).cpu() for part in torch.split(noise, 256)]
     return torch.cat(made)

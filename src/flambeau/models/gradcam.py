@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from flambeau.models.fit import dry_run
+from flambeau.models.hooks import leaves_of, watched
 
 LEAST_SIDE = 4
 """A map of fewer rows or columns than this says too little about where; the last larger one is taken."""
@@ -35,22 +36,16 @@ def grad_cam(model: nn.Module, pictures: Tensor, classes: Tensor) -> Tensor | No
     """
     found: list[Tensor] = []
 
-    def keep(module: nn.Module, inputs: object, output: object) -> None:
+    def keep(name: str, module: nn.Module, inputs: object, output: object) -> None:
         if isinstance(output, Tensor) and output.dim() == 4 and min(output.shape[2:]) >= LEAST_SIDE:
             found[:] = [output]
 
-    leaves = [module for module in model.modules() if not any(module.children())]
-    handles = [module.register_forward_hook(keep) for module in leaves]
-    try:
-        with dry_run(model), torch.enable_grad():
-            logits = model(pictures.to(torch.float32).requires_grad_())
-            chosen = logits.gather(1, classes.unsqueeze(1)).sum()
-            if not found or not found[0].requires_grad:
-                return None
-            gradients: tuple[Tensor | None, ...] = torch.autograd.grad(chosen, found[0], allow_unused=True)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with watched(leaves_of(model), keep), dry_run(model), torch.enable_grad():
+        logits = model(pictures.to(torch.float32).requires_grad_())
+        chosen = logits.gather(1, classes.unsqueeze(1)).sum()
+        if not found or not found[0].requires_grad:
+            return None
+        gradients: tuple[Tensor | None, ...] = torch.autograd.grad(chosen, found[0], allow_unused=True)
     weights = gradients[0]
     if weights is None:
         return None

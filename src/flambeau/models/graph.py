@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 from flambeau.models.fit import dry_run
+from flambeau.models.hooks import layers_of, watched
 
 INPUT = "input"
 """The node that stands for the example."""
@@ -59,25 +60,16 @@ def graph(network: nn.Module, example: Callable[[], object]) -> list[Node]:
         [('input', ()), ('layer', (0,)), ('add', (0, 1))]
     """
     trail = _Trail()
-    handles = []
-    for name, module in network.named_modules():
-        if not any(module.children()) or any(True for _ in module.parameters(recurse=False)):
 
-            def enter(module: nn.Module, args: Any, kwargs: Any, name: str = name) -> None:
-                trail.enter((args, kwargs))
+    def enter(name: str, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        trail.enter((args, kwargs))
 
-            def leave(module: nn.Module, args: Any, kwargs: Any, output: Any, name: str = name) -> None:
-                trail.leave(name or type(module).__name__, type(module).__name__, output)
+    def leave(name: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        trail.leave(name or type(module).__name__, type(module).__name__, output)
 
-            handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
-            handles.append(module.register_forward_hook(leave, with_kwargs=True))
     outer = network.register_forward_pre_hook(lambda module, args: trail.begin(args), prepend=True)
-    try:
-        with dry_run(network), trail:
-            example()
-    finally:
-        for handle in (*handles, outer):
-            handle.remove()
+    with outer, watched(layers_of(network), leave, enter), dry_run(network), trail:
+        example()
     return trail.nodes
 
 

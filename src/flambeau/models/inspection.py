@@ -14,6 +14,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AdaptiveMaxPoolNd, _AvgPoolNd, _MaxPoolNd
 
 from flambeau.models.fit import dry_run
+from flambeau.models.hooks import is_leaf, layers_of, watched
 
 Shape = tuple[int, ...]
 
@@ -84,20 +85,12 @@ def layers(network: nn.Module, example: Tensor | Callable[[], object]) -> list[L
     """
     rows: list[LayerRow] = []
     counted: set[int] = set()
-    handles = []
-    for name, module in network.named_modules():
 
-        def record(module: nn.Module, inputs: tuple[Any, ...], output: object, name: str = name) -> None:
-            rows.append(_row(name, module, _shape(inputs[0] if inputs else None), _shape(output), counted))
+    def record(name: str, module: nn.Module, inputs: tuple[Any, ...], output: object) -> None:
+        rows.append(_row(name, module, _shape(inputs[0] if inputs else None), _shape(output), counted))
 
-        if not any(module.children()) or any(True for _ in module.parameters(recurse=False)):
-            handles.append(module.register_forward_hook(record))
-    try:
-        with dry_run(network):
-            network(example) if isinstance(example, Tensor) else example()
-    finally:
-        for handle in handles:
-            handle.remove()
+    with watched(layers_of(network), record), dry_run(network):
+        network(example) if isinstance(example, Tensor) else example()
     return rows
 
 
@@ -126,7 +119,7 @@ def _row(name: str, module: nn.Module, given: Shape | None, made: Shape | None, 
     return LayerRow(
         name=name,
         type=type(module).__name__,
-        arguments="" if any(module.children()) else " ".join(module.extra_repr().split()),
+        arguments=" ".join(module.extra_repr().split()) if is_leaf(module) else "",
         input=given,
         output=made,
         formula=_formula(module, given, made) if given and made else "",

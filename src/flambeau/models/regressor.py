@@ -64,4 +64,9 @@ class Regressor(nn.Module):
 
     def standard(self, values: Tensor) -> Tensor:
         """Numbers in the units of the data as ``forward`` ought to give them: the inverse of :meth:`values`."""
-        return ((values.log1p() if self.log else values) - self.shift) / self.scale
+        return standardized(values, self.shift, self.scale, log=self.log)
+
+
+def standardized(values: Tensor, shift: Tensor, scale: Tensor, *, log: bool) -> Tensor:
+    """Numbers ``(N, T)`` in units of the training split's spread; ``shift``, ``scale`` and ``log`` as above."""
+    return ((values.log1p() if log else values) - shift) / scale

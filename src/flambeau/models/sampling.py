@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flambeau.core import device_of
 from flambeau.errors import UsageError
 
 
@@ -78,7 +79,7 @@ def generate(
         UsageError: The temperature is below 0, or ``top_k`` or ``length`` below 1.
     """
     _check(length, temperature, top_k)
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     generator = torch.Generator().manual_seed(seed)
     window = list(prompt)[-model.context :] or [model.start]
     extend = getattr(model.network, "extend", None) if cached else None

@@ -12,8 +12,8 @@ from torch import nn
 
 from flambeau import files
 from flambeau.core import Facts
-from flambeau.errors import MissingExtra, ModelError, UsageError, did_you_mean
-from flambeau.models.frozen import Frozen, head_of, transfer
+from flambeau.errors import MissingExtra, ModelError, UsageError, did_you_mean, one_line
+from flambeau.models.frozen import head_of, transfer
 from flambeau.models.published import NOT_STATED
 
 FILE = "model.safetensors"
@@ -52,7 +52,6 @@ class Network:
         *,
         dropout: float = 0.0,
         pretrained: bool = False,
-        freeze: bool = False,
         settings: Mapping[str, Any] | None = None,
     ) -> nn.Module:
         """Builds it with random weights, as timm draws them.
@@ -61,7 +60,6 @@ class Network:
             facts: ``classes``, ``size`` ``[height, width]`` in pixels, ``channels``.
             dropout: timm's ``drop_rate``, the probability with which a feature is dropped before the last layer.
             pretrained: Training begins from the weights that the name says, or timm's default ones.
-            freeze: Only the last layer learns.
             settings: Further arguments of ``timm.create_model``, such as ``{"patch_size": 4}`` for small pictures.
 
         Returns:
@@ -70,8 +68,7 @@ class Network:
         Raises:
             ModelError: timm cannot build it so; what timm says is quoted.
         """
-        network = self._created(facts, {"dropout": dropout, "settings": settings})
-        return Frozen(network) if freeze else network
+        return self._created(facts, {"dropout": dropout, "settings": settings})
 
     def settle(self, facts: Facts, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments as they are: nothing is left to the network."""
@@ -128,7 +125,7 @@ class Network:
             height, width = facts["size"]
             settings = isinstance(error, TypeError)
             raise ModelError(
-                f"timm cannot build {self.name}: {' '.join(str(error).split()) or type(error).__name__}",
+                f"timm cannot build {self.name}: {one_line(error)}",
                 where="model.settings" if settings else f"timm:{self.name}",
                 received=", ".join(f"{name} = {value!r}" for name, value in given.items()),
                 remedy="Leave out the arguments that it does not take."
@@ -148,8 +145,7 @@ class Network:
         # Requests, the Hub's own classes, the disk: whatever it is, the file is not here.
         except Exception as error:
             raise ModelError(
-                "The weights are not in the cache and could not be fetched: "
-                f"{' '.join(str(error).split())[:200] or type(error).__name__}",
+                f"The weights are not in the cache and could not be fetched: {one_line(error, 200)}",
                 where=f"{repository}/{FILE}",
                 remedy=f"With a network, run the command again, or: hf download {repository} {FILE}\n"
                 "  A mirror is named by HF_ENDPOINT=ADDRESS. Without the weights: model.pretrained = false.",

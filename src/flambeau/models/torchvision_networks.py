@@ -32,8 +32,8 @@ PATCH = 4
 Make = Callable[[Callable[..., nn.Module], Facts, bool], nn.Module]
 """Calls a builder of torchvision for the data, with a small stem or without; the channels are seen to elsewhere."""
 
-
 Convert = Callable[[nn.Module, dict[str, Tensor]], dict[str, Tensor]]
+"""Published weights under the names, and in the shapes, of a network that was built."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,7 @@ class Network:
 
     name: str
 
-    def __call__(
-        self, facts: Facts, *, stem: str = "auto", pretrained: bool | str = False, freeze: bool = False
-    ) -> nn.Module:
+    def __call__(self, facts: Facts, *, stem: str = "auto", pretrained: bool | str = False) -> nn.Module:
         """Builds it with random weights, as torchvision draws them.
 
         Args:
@@ -61,7 +59,6 @@ class Network:
             stem: ``standard`` as published, ``small`` for small pictures; ``auto`` is small where a side of the
                 pictures is below 64 pixels (75 for ``inception_v3``) and no weights are asked for.
             pretrained: Training begins from torchvision's weights: its default ones, or those of this name there.
-            freeze: Only the last layer learns.
 
         Returns:
             A network from float32 ``(N, C, H, W)`` to logits ``(N, K)``.
@@ -82,7 +79,6 @@ class Network:
             )
         network = family.make(torchvision.models.get_model_builder(self.name), facts, small)
         _set_stem(network, facts["channels"], family.keep if small else ())
-        made = Frozen(network) if freeze else network
         if pretrained and facts["channels"] != 3:
             raise ModelError(
                 "The weights are for colour pictures.",
@@ -90,7 +86,7 @@ class Network:
                 received=f"{facts['channels']} channels",
                 remedy="Leave images.channels at auto, by which grey pictures become colour pictures.",
             )
-        return made
+        return network
 
     def listed(self) -> dict[str, Any]:
         """What it is, for a list of networks."""
@@ -122,8 +118,7 @@ class Network:
         if entry is None:
             return {}
         meant = entry.transforms()
-        # Where torchvision sets transform_input, it turns its usual normalisation into this one.
-        half = family_of(self.name).make is _NO_AUXILIARY
+        half = family_of(self.name).half
         mean, std = ([0.5] * 3, [0.5] * 3) if half else (list(meant.mean), list(meant.std))
         return {"size": [*meant.crop_size, *meant.crop_size][:2], "channels": 3, "mean": mean, "std": std}
 
@@ -140,7 +135,7 @@ class Network:
         found = self.weights(arguments)
         if found is None:
             return
-        inner = network.backbone if isinstance(network, Frozen) else network
+        inner = network.network if isinstance(network, Frozen) else network
         tensors = family_of(self.name).convert(inner, read(found))
         transfer(network, tensors, where=found.path, without=[head_of(network)])
 
@@ -291,7 +286,9 @@ class Family:
             of the first layer a kernel of 3x3 at most, and pooling is left out.
         below: ``stem = "auto"`` is small where a side of the pictures is below so many pixels.
         make: Calls the builder.
-        convert: Published weights under the names, and in the shapes, of a network that was built.
+        convert: Makes published weights fit what was built.
+        half: With weights torchvision sets ``transform_input``, which turns its usual normalisation into one with mean
+            and standard deviation of 0.5.
     """
 
     paper: str
@@ -299,6 +296,7 @@ class Family:
     below: int = 64
     make: Make = _PLAIN
     convert: Convert = lambda network, weights: weights
+    half: bool = False
 
 
 # Auxiliary heads are left out: they were to help gradients through networks that had no batch normalisation, which
@@ -316,9 +314,13 @@ FAMILIES = {
     ),
     "efficientnet_b": Family("Tan and Le 2019, arXiv 1905.11946", ("features.0", "features.2")),
     "efficientnet_v2": Family("Tan and Le 2021, arXiv 2104.00298", ("features.0", "features.2")),
-    "googlenet": Family("Szegedy et al. 2015, arXiv 1409.4842", ("conv1", "maxpool1"), make=_NO_AUXILIARY),
+    "googlenet": Family("Szegedy et al. 2015, arXiv 1409.4842", ("conv1", "maxpool1"), make=_NO_AUXILIARY, half=True),
     "inception": Family(
-        "Szegedy et al. 2016, arXiv 1512.00567", ("Conv2d_1a_3x3", "maxpool1", "maxpool2"), 75, _NO_AUXILIARY
+        "Szegedy et al. 2016, arXiv 1512.00567",
+        ("Conv2d_1a_3x3", "maxpool1", "maxpool2"),
+        below=75,
+        make=_NO_AUXILIARY,
+        half=True,
     ),
     "maxvit": Family("Tu et al. 2022, arXiv 2204.01697", ("stem",), make=_maxvit),
     "mnasnet": Family("Tan et al. 2019, arXiv 1807.11626", ("layers.0", "layers.8")),

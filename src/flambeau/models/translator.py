@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from flambeau.core import Facts
-from flambeau.errors import ModelError
+from flambeau.core import Facts, device_of
+from flambeau.errors import ModelError, one_line
 from flambeau.models.fit import dry_run
 from flambeau.models.search import END, PAD, START, Hypotheses, search
 
@@ -64,8 +64,7 @@ def check_translator(network: nn.Module, facts: Facts) -> None:
     Raises:
         ModelError: It cannot take them, or its output is not one score for each token.
     """
-    parameter = next(iter(network.parameters()), None)
-    device = torch.device("cpu") if parameter is None else parameter.device
+    device = device_of(network)
     source = torch.tensor([[4, 4, END], [4, END, PAD]], device=device) % facts["vocabulary"]
     target = torch.tensor([[START, 4], [START, 4]], device=device) % facts["vocabulary"]
     wanted = (2, 2, facts["vocabulary"])
@@ -77,7 +76,7 @@ def check_translator(network: nn.Module, facts: Facts) -> None:
     # Whatever a user's own forward() raises must become a message; the original stays chained to it.
     except Exception as error:
         raise ModelError(
-            f"The network cannot translate: {type(error).__name__}: {' '.join(str(error).split())[:300]}",
+            f"The network cannot translate: {type(error).__name__}: {one_line(error, 300)}",
             where=type(network).__name__,
             expected="forward(source, target) of int64 (N, S) and (N, T) to logits (N, T, V)",
             remedy="Write forward() so, or choose the model transformer or seq2seq.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -41,7 +41,7 @@ def render_network(
     subtitle: str,
     *,
     nodes: Sequence[NodeLike],
-    rows: Sequence[Sequence[object]],
+    layers: Sequence[Mapping[str, Any]],
     filters: tuple[str, Tensor] | None,
     example: Tensor | None,
     maps: Sequence[tuple[str, str, Tensor]],
@@ -53,20 +53,36 @@ def render_network(
         title: Its name.
         subtitle: A line below it.
         nodes: The graph; may be empty.
-        rows: The table of layers, headings first.
+        layers: As an inspection has them.
         filters: The name of the first layer and its filters, uint8 ``(N, C, h, w)``.
         example: The picture that was sent through, uint8 ``(C, H, W)``.
         maps: For each layer its name, what it is, and its maps for the example, uint8 ``(N, 1, h, w)``.
         answer: What the model says of the example.
     """
-    layers = table([str(cell) for cell in rows[0]], rows[1:], numeric=(3, 4))
+    heading, *rows = layer_rows(layers)
+    listed = table(heading, rows, numeric=(3, 4))
     sections = [
         _graph(nodes),
         _filters(filters),
         _activations(example, maps, answer),
-        Section("Layers", layers, "Shapes, parameters and multiply-adds for one example."),
+        Section("Layers", listed, "Shapes, parameters and multiply-adds for one example."),
     ]
     return render(title, subtitle, [], sections)
+
+
+def layer_rows(layers: Sequence[Mapping[str, Any]], *, times: str = "×") -> list[list[Any]]:
+    """The table of the layers that an inspection has, headings first; ``?`` stands for what is not known.
+
+    Args:
+        layers: The fields of each :class:`~flambeau.models.inspection.LayerRow` by name.
+        times: Between the sides of a shape.
+    """
+    rows = [["layer", "type", "output", "parameters", "multiply-adds", "how the shape follows"]]
+    for row in layers:
+        shape = times.join(map(str, row["output"][1:])) if row["output"] else "?"
+        adds = "?" if row["multiply_adds"] is None else row["multiply_adds"]
+        rows.append([row["name"], row["type"], shape, row["parameters"], adds, row["formula"]])
+    return rows
 
 
 def _graph(nodes: Sequence[NodeLike]) -> Section | None:

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 MISTAKES = 24
 SAMPLES = 40
+"""Pictures that are shown."""
+
 HEAT = (220, 50, 32)
 """The colour that a heat map lays over a picture."""
 
@@ -54,7 +56,7 @@ class ClassificationReport:
     Attributes:
         classes: The K names.
         split: The name of the split that was scored.
-        labels: True classes, ``(N,)`` int64.
+        labels: True classes, ``(N,)`` int64; of distributions the likeliest.
         logits: ``(N, K)``, before the temperature.
         probabilities: ``(N, K)``, after it; what the model says.
         confusion: ``(K, K)`` int64, true classes by rows.
@@ -66,6 +68,7 @@ class ClassificationReport:
         sample_labels: Their classes, ``(M,)`` int64.
         noun: What the examples are, in the plural.
         singular: What one of them is.
+        target: The distributions over the classes where rows have these, ``(N, K)``.
         looked: For pictures and a class of each: how much each place spoke for it, ``(n, H, W)`` from 0 to 1, or None
             where the network cannot say.
     """
@@ -84,7 +87,13 @@ class ClassificationReport:
     sample_labels: Tensor | None = None
     noun: str = "pictures"
     singular: str = "picture"
+    target: Tensor | None = None
     looked: Callable[[Tensor, Tensor], Tensor | None] = lambda images, classes: None
+
+    @property
+    def truth(self) -> Tensor:
+        """What probabilities are held against: the distributions, or else the classes."""
+        return self.labels if self.target is None else self.target
 
 
 def classification_of(outcome: Outcome, **more: Any) -> ClassificationReport:
@@ -104,6 +113,7 @@ def classification_of(outcome: Outcome, **more: Any) -> ClassificationReport:
         confusion=outcome.evaluation.sums["confusion"],
         temperature=outcome.calibration.get("temperature", 1.0),
         fitted_on="validation" if outcome.calibration else "",
+        target=outputs.get("target"),
         **more,
     )
 
@@ -112,8 +122,8 @@ def classification_cards(report: ClassificationReport) -> list[Card]:
     """The headline numbers of a classifier: accuracy, macro F1, cross-entropy and calibration error."""
     total = int(report.confusion.sum())
     right = int(report.confusion.diagonal().sum())
-    loss = cross_entropy(report.logits, report.labels, report.temperature)
-    raw = cross_entropy(report.logits, report.labels)
+    loss = cross_entropy(report.logits, report.truth, report.temperature)
+    raw = cross_entropy(report.logits, report.truth)
     f1 = percent_range(*macro_f1_interval(report.confusion))
     return [
         (
@@ -123,7 +133,7 @@ def classification_cards(report: ClassificationReport) -> list[Card]:
         ),
         ("macro F1", percent(macro_f1(report.confusion)), f"95 %: {f1}"),
         ("cross-entropy", f"{loss:.3f}", f"nats; {raw:.3f} before temperature" if report.fitted_on else "nats"),
-        ("calibration error", percent(expected_calibration_error(report.probabilities, report.labels)), "15 bins"),
+        ("calibration error", percent(expected_calibration_error(report.probabilities, report.truth)), "15 bins"),
     ]
 
 
@@ -160,9 +170,9 @@ def scores(report: ClassificationReport) -> Section:
             rows.append([f"top-{k}", percent(hits / total), percent_range(*wilson(hits, total)), ""])
     interval = percent_range(*macro_f1_interval(report.confusion))
     rows.append(["macro F1", percent(macro_f1(report.confusion)), interval, "mean over the classes that occur"])
-    plain = cross_entropy(report.logits, report.labels)
+    plain = cross_entropy(report.logits, report.truth)
     if report.fitted_on:
-        after = cross_entropy(report.logits, report.labels, report.temperature)
+        after = cross_entropy(report.logits, report.truth, report.temperature)
         rows.append(["cross-entropy", f"{after:.4f}", "", f"nats; {plain:.4f} before temperature"])
     else:
         rows.append(["cross-entropy", f"{plain:.4f}", "", "nats"])
@@ -218,10 +228,10 @@ def _real(value: object) -> float | None:
 def calibration(report: ClassificationReport) -> Section:
     """Whether confidence can be believed, before and after the temperature."""
     raw = report.logits.softmax(1)
-    before = expected_calibration_error(raw, report.labels)
-    after = expected_calibration_error(report.probabilities, report.labels)
-    curves = [("before", "second", reliability(raw, report.labels))] if report.fitted_on else []
-    curves.append(("after" if curves else "the model", "accent", reliability(report.probabilities, report.labels)))
+    before = expected_calibration_error(raw, report.truth)
+    after = expected_calibration_error(report.probabilities, report.truth)
+    curves = [("before", "second", reliability(raw, report.truth))] if report.fitted_on else []
+    curves.append(("after" if curves else "the model", "accent", reliability(report.probabilities, report.truth)))
     if report.fitted_on:
         lead = (
             f"A temperature of {number(report.temperature, 3)}, fitted on the {report.fitted_on} split, takes the "
@@ -304,10 +314,14 @@ def samples(report: ClassificationReport) -> Section | None:
         return None
     shown = min(SAMPLES, len(report.samples))
     names = [str(report.classes[label]) for label in report.sample_labels[:shown].tolist()]
-    images = zip(report.samples[:shown], names, strict=True)
-    entries = [(picture(image, name, side=TILE), escape(name)) for image, name in images]
-    noun = report.noun[:1].upper() + report.noun[1:]
-    lead = f"{noun} of the training split as the network gets them before augmentation, with their labels."
+    return sample_grid(report.samples[:shown], names, report.noun, "labels")
+
+
+def sample_grid(images: Tensor, captions: Sequence[str], noun: str, target: str) -> Section:
+    """A grid of training pictures with captions, which say their target (in the plural, as is the noun)."""
+    entries = [(picture(image, text, side=TILE), escape(text)) for image, text in zip(images, captions, strict=True)]
+    noun = noun[:1].upper() + noun[1:]
+    lead = f"{noun} of the training split as the network gets them before augmentation, with their {target}."
     return Section("Samples", tiles(entries, "samples"), lead)
 
 

@@ -9,15 +9,13 @@ import torch
 from torch import Tensor
 
 from flambeau.report import figures
-from flambeau.report.elements import TILE, escape, number, percent, picture, table, tiles
+from flambeau.report.elements import escape, number, percent, picture, table, tiles
 from flambeau.report.elements import figures as side_by_side
 from flambeau.report.page import Card, Section
+from flambeau.report.pictures import MISTAKES, sample_grid
 
 if TYPE_CHECKING:
     from flambeau.task import Outcome
-
-SHOWN = 24
-"""Pictures of mistakes."""
 
 DRAWN = 2000
 """The most points in a figure."""
@@ -45,7 +43,7 @@ def label_sections(
         samples: Training pictures, uint8 ``(M, C, H, W)``.
         captions: Their labels.
     """
-    return [_by_label(rows), _label_mistakes(outcome), _samples(samples, captions, "labels")]
+    return [_by_label(rows), _label_mistakes(outcome), sample_grid(samples, captions, "pictures", "labels")]
 
 
 def _by_label(rows: Sequence[Mapping[str, Any]]) -> Section:
@@ -65,7 +63,7 @@ def _label_mistakes(outcome: Outcome) -> Section:
     wrong = (probabilities >= 0.5) != labels
     sureness = torch.where(wrong, (probabilities - 0.5).abs(), -1.0)
     count = int(wrong.sum())
-    order = sureness.flatten().argsort(descending=True, stable=True)[: min(SHOWN, count)]
+    order = sureness.flatten().argsort(descending=True, stable=True)[: min(MISTAKES, count)]
     if not count:
         return Section("Mistakes", f"<p>Every label of the {escape(outcome.split)} split is right.</p>")
     images, entries = outcome.dataset.splits[outcome.split].tensor("image"), []
@@ -102,7 +100,7 @@ def number_sections(outcome: Outcome, samples: Tensor, captions: Sequence[str]) 
         samples: Training pictures, uint8 ``(M, C, H, W)``.
         captions: Their numbers.
     """
-    return [_errors(outcome), _largest(outcome), _samples(samples, captions, "numbers")]
+    return [_errors(outcome), _largest(outcome), sample_grid(samples, captions, "pictures", "numbers")]
 
 
 def _errors(outcome: Outcome) -> Section:
@@ -127,7 +125,7 @@ def _largest(outcome: Outcome) -> Section:
     values, target = outcome.evaluation.outputs["values"], outcome.evaluation.outputs["target"]
     names = outcome.facts["targets"]
     scale = torch.tensor([max(high - low, 1e-12) for low, high in outcome.facts["range"]])
-    order = ((values - target).abs() / scale).amax(1).argsort(descending=True, stable=True)[:SHOWN]
+    order = ((values - target).abs() / scale).amax(1).argsort(descending=True, stable=True)[:MISTAKES]
     images, entries = outcome.dataset.splits[outcome.split].tensor("image"), []
     for row in order.tolist():
         said = ", ".join(f"{value:.4g}" for value in values[row].tolist())
@@ -136,9 +134,3 @@ def _largest(outcome: Outcome) -> Section:
         entries.append((picture(images[row], f"{said}, is {truth}"), below))
     lead = f"The largest errors, of {', '.join(map(str, names[:5]))}. Wrong numbers in the data tend to show up here."
     return Section("Largest errors", tiles(entries), lead)
-
-
-def _samples(images: Tensor, captions: Sequence[str], what: str) -> Section:
-    entries = [(picture(one, text, side=TILE), escape(text)) for one, text in zip(images, captions, strict=True)]
-    lead = f"Pictures of the training split as the network gets them before augmentation, with their {what}."
-    return Section("Samples", tiles(entries, "samples"), lead)

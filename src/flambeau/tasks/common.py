@@ -1,20 +1,46 @@
-"""What tasks of every kind share: the recipe's optimiser, and checks of settings that contradict each other."""
+"""What tasks of every kind share: the recipe's optimiser, other data's classes, and checks of settings."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
 from flambeau.columns import Columns
+from flambeau.core import Facts
 from flambeau.engine.optim import Factory, optimizer
-from flambeau.errors import did_you_mean
+from flambeau.errors import DataError, did_you_mean
 from flambeau.recipe import Recipe
 
 
 def tensors(examples: Columns) -> dict[str, Tensor]:
     """The columns that are tensors already, as they are: the whole of ``collate`` where all examples have one size."""
     return {name: column for name, column in examples.items() if isinstance(column, Tensor)}
+
+
+def renumbered(info: Mapping[str, Any], facts: Facts, noun: str, remedy: str | None = None) -> list[int]:
+    """For each class of other data its number among the model's, by name.
+
+    Args:
+        info: The other data's; has ``classes``.
+        facts: The model's; have ``classes``.
+        noun: What the classes are called in the error, in the plural.
+        remedy: For the error.
+
+    Raises:
+        DataError: The data has classes that the model does not know.
+    """
+    theirs, classes = [str(name) for name in info["classes"]], facts["classes"]
+    unknown = [name for name in theirs if name not in classes]
+    if unknown:
+        raise DataError(
+            f"The data has {noun} that the model does not know: {', '.join(unknown[:10])}.",
+            where=info.get("source"),
+            expected=f"{noun} among {', '.join(classes[:20])}",
+            remedy=remedy,
+        )
+    return [classes.index(name) for name in theirs]
 
 
 def optimizer_of(recipe: Recipe) -> Factory:

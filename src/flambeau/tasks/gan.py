@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from flambeau.columns import Column, Columns, Dataset, Split
-from flambeau.core import Batch, Builder, Draw, Facts, Loss, Metrics, Phase, Scores, Transform
+from flambeau.columns import Dataset, Split
+from flambeau.core import Batch, Builder, Draw, Facts, Loss, Metrics, Phase, Scores, Transform, device_of
 from flambeau.data import brightness, pictures, preview
 from flambeau.data.augment import draws
 from flambeau.data.hashing import dataset_hash, key
@@ -140,7 +140,7 @@ def ready(model: nn.Module, dataset: Dataset) -> None:
             # Of the processor's generator alone: torch.manual_seed would reach the accelerators' too.
             torch.default_generator.manual_seed(_SEED)
             network = classifier(model.features.facts)
-        device = next(model.parameters()).device
+        device = device_of(model)
         accuracy = _teach(network.to(device), model.features, dataset, device)
         model.features.adopt(network, accuracy)
 
@@ -395,11 +395,6 @@ def cells(row: Mapping[str, Any], top: int) -> dict[str, str]:
     return {"verdict": row["verdict"], "probability": f"{row['probability']:.6f}"}
 
 
-def read(raw: Columns, facts: Facts) -> dict[str, Column]:
-    """Pictures in any form to uint8 ``(N, C, H, W)`` of the model's size; labels pass through."""
-    return image_inputs.read(raw, facts)
-
-
 def checks(recipe: Recipe) -> list[str]:
     """Settings that contradict each other."""
     mistakes = recipe.augment.contradictions(recipe.train.batch_size, recipe.images.channels)
@@ -438,7 +433,7 @@ TASK = Task(
     intake=INTAKE,
     view=VIEW,
     facts=facts,
-    read=read,
+    read=image_inputs.read,
     measure=measure,
     collate=tensors,
     transform=transform,

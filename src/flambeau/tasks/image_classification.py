@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
-import torch
+from pydantic import AfterValidator
 from torch import Tensor, nn
 
 from flambeau.columns import Split
-from flambeau.core import Batch, Builder, Facts
-from flambeau.data.pictures import (
-    FORMS,
-    ROLES,
-    claims_pictures,
-    open_pictures,
-    picture_inputs,
-    pictures_of_python,
-)
-from flambeau.data.preview import describe
-from flambeau.data.splits import with_test_and_validation
-from flambeau.models.classifier import Classifier, check_fit
-from flambeau.models.frozen import Frozen
+from flambeau.core import Batch, Facts, device_of
+from flambeau.data.pictures import FORMS, claims_pictures, open_pictures, pictures_of_python
+from flambeau.errors import DataError
 from flambeau.program import Program, Wish
-from flambeau.recipe import Recipe
+from flambeau.recipe import Part, Recipe
 from flambeau.task import Intake, Outcome, Shown, Start, Task, View
 from flambeau.tasks import image_inputs, labels
-from flambeau.tasks.common import column_checks, tensors
 from flambeau.tasks.picture_program import picture_program
 
 START = Start(
@@ -38,12 +26,33 @@ START = Start(
     gain="Features that were learnt from ImageNet's 1.2 million pictures mostly recognise more than so few can teach.",
 )
 
-FEATURE_BATCH = 32
-"""Pictures that go through a frozen network at a time."""
+
+def _several(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(names) == 1 or len(set(names)) < len(names):
+        raise ValueError("expected two columns or more, each once")
+    return names
+
+
+class ClassOptions(Part):
+    """What only this task has."""
+
+    classes: Annotated[tuple[str, ...], AfterValidator(_several)] = ()
+    """The columns of a table, one for each class, that hold its share or its votes. Without them there is a label."""
+
+
+def _wanted(recipe: Recipe) -> tuple[str, ...]:
+    return ClassOptions.model_validate(recipe.options).classes
 
 
 def facts(split: Split, info: Mapping[str, Any], recipe: Recipe) -> Facts:
     """Classes, picture size and channels, and the rules that pictures are read by."""
+    labels.require_loss(split, info, recipe)
+    if _wanted(recipe) and "target" not in split.columns:
+        raise DataError(
+            "options.classes names columns of a table, and the data has one class for each picture.",
+            where=info.get("source"),
+            remedy="Leave options.classes out, or give a table with these columns.",
+        )
     return {
         "classes": list(info["classes"]),
         **image_inputs.facts_of(split, info, recipe),
@@ -52,29 +61,8 @@ def facts(split: Split, info: Mapping[str, Any], recipe: Recipe) -> Facts:
 
 def measure(split: Split, facts: Facts, recipe: Recipe) -> Facts:
     """The facts with statistics of the pictures and the number of each class."""
-    counts = torch.bincount(split.tensor("label"), minlength=len(facts["classes"])).tolist()
+    counts = labels.counted(split, len(facts["classes"]))
     return {**facts, "counts": counts, **image_inputs.statistics(split, facts, recipe)}
-
-
-def build(recipe: Recipe, facts: Facts, builder: Builder) -> nn.Module:
-    """The named network behind its normalisation; checked with an example of the right shape."""
-    network = builder(facts, **recipe.model.arguments())
-    check_fit(network, facts)
-    return Classifier(network, facts["mean"], facts["std"])
-
-
-@torch.no_grad()
-def condense(model: nn.Module, split: Split) -> Split:
-    """Where only the last layer learns: features float32 ``(N, F)`` in place of the pictures."""
-    if not isinstance(model, Classifier) or not isinstance(model.network, Frozen):
-        return split
-    frozen, device = model.network.eval(), model.temperature.device
-    pictures = split.tensor("image")
-    parts = [
-        frozen.backbone(model.normalized(pictures[start : start + FEATURE_BATCH].to(device))).cpu()
-        for start in range(0, len(pictures), FEATURE_BATCH)
-    ]
-    return split.with_columns(image=torch.cat(parts))
 
 
 def predict(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -107,7 +95,7 @@ def report(outcome: Outcome) -> tuple[list[Any], list[Any]]:
     )
 
     def looked(images: Tensor, classes: Tensor) -> Tensor | None:
-        device = next((parameter.device for parameter in outcome.model.parameters()), torch.device("cpu"))
+        device = device_of(outcome.model)
         return grad_cam(outcome.model, images.to(device), classes.to(device))
 
     train = outcome.dataset.splits["train"]
@@ -137,18 +125,16 @@ def tell(outcome: Outcome, recipe: Recipe) -> list[str | Shown]:
 
 def _first_pictures(outcome: Outcome, count: int, names: Sequence[str]) -> list[str | Shown]:
     """The first test pictures with what was predicted and what they are."""
-    from flambeau.data.preview import grid, to_terminal
+    from flambeau.data.preview import grid_png, to_terminal
 
     outputs = outcome.evaluation.outputs
     truth = [names[label] for label in outputs["label"][:count].tolist()]
     predicted = [names[label] for label in outputs["logits"][:count].argmax(1).tolist()]
     captions = [f"{guess} ({'right' if guess == name else name})" for guess, name in zip(predicted, truth, strict=True)]
     pictures = outcome.dataset.splits[outcome.split].tensor("image")[:count]
-    buffer = io.BytesIO()
-    grid(pictures, captions, min(count, 10)).save(buffer, "PNG")
     strip = Shown(
         "first-test-pictures.png",
-        buffer.getvalue(),
+        grid_png(pictures, captions, min(count, 10)),
         lambda width: to_terminal(pictures, captions, max(1, min(count, width // 22))),
     )
     lines = [f'predicted "{guess}", actual "{name}"' for guess, name in zip(predicted, truth, strict=True)]
@@ -157,60 +143,49 @@ def _first_pictures(outcome: Outcome, count: int, names: Sequence[str]) -> list[
 
 def checks(recipe: Recipe) -> list[str]:
     """Settings that contradict each other."""
-    mistakes = image_inputs.checks(recipe) + column_checks(recipe, *ROLES)
-    return mistakes + labels.checks(recipe, mixes=recipe.augment.mixes)
+    mixes, soft = recipe.augment.mixes, bool(_wanted(recipe))
+    return image_inputs.checks(recipe) + labels.checks(recipe, mixes=mixes, soft=soft)
 
 
 INTAKE = Intake(
+    **image_inputs.INTAKE_FIELDS,
     forms=FORMS,
     claims=claims_pictures,
-    open=open_pictures,
-    of_python=pictures_of_python,
-    divide=lambda dataset, recipe: with_test_and_validation(dataset, recipe.data),
-    describe=describe,
+    open=lambda path, recipe: open_pictures(path, recipe, _wanted(recipe)),
+    of_python=lambda source, name, origin, recipe: pictures_of_python(source, name, origin, recipe, _wanted(recipe)),
     align=labels.align,
 )
 
 VIEW = View(
-    asks="PICTURE...",
-    inputs=picture_inputs,
+    **image_inputs.VIEW_FIELDS,
     line=labels.line,
     cells=labels.cells,
     breakdown=labels.breakdown,
     report=report,
     tell=tell,
-    about=image_inputs.about,
     samples=image_inputs.samples,
-    thumbnail=image_inputs.thumbnail,
     private=image_inputs.PRIVATE,
 )
 
 TASK = Task(
     name="image-classification",
     about="One of several classes for each picture.",
-    family="pictures",
     recipe="pictures",
-    input="image",
     intake=INTAKE,
     view=VIEW,
+    **image_inputs.TASK_FIELDS,
     facts=facts,
-    read=image_inputs.read,
     measure=measure,
-    collate=tensors,
-    transform=image_inputs.transform,
-    build=build,
+    build=image_inputs.build_classifier,
     phases=lambda recipe, facts: labels.phases_of(recipe, facts, lambda model, batch: model(batch["image"])),
     metrics=labels.metrics,
     predict=predict,
     decode=labels.decode,
-    example=image_inputs.example,
-    toy={"classes": [str(number) for number in range(10)], "size": [28, 28], "channels": 1, "mean": None, "std": None},
-    parts=("images", "augment"),
+    toy={"classes": [str(number) for number in range(10)], **image_inputs.TOY},
+    options=ClassOptions,
     checks=checks,
     keep=labels.KEPT,
     start=START,
-    doubts=image_inputs.doubts,
-    condense=condense,
     calibrate=labels.calibrate,
     program=program,
 )

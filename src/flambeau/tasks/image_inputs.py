@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from flambeau.columns import Column, Columns, Dataset, Split
-from flambeau.core import Batch, Facts, Transform
-from flambeau.data import brightness, images
+from flambeau.core import Batch, Builder, Facts, Transform, device_of
+from flambeau.data import brightness, images, preview
 from flambeau.data.augment import picture_transform
 from flambeau.data.opening import PictureRules
+from flambeau.data.pictures import ROLES, picture_inputs
+from flambeau.data.splits import with_test_and_validation
 from flambeau.errors import DataError
+from flambeau.models.classifier import Classifier
+from flambeau.models.fit import check_fit
+from flambeau.models.frozen import Frozen, freeze
+from flambeau.models.regressor import Regressor
 from flambeau.recipe import Recipe
 from flambeau.task import Shown
+from flambeau.tasks.common import column_checks, tensors
 
 DEFAULT_SIDE = 64
 """The side that pictures of different sizes are brought to when the recipe names none."""
 
+
+FEATURE_BATCH = 32
+"""Pictures that go through a frozen network at a time."""
 
 PRIVATE = ("rules", "counts", "brightness")
 """Facts that are machinery."""
@@ -91,6 +100,38 @@ def statistics(split: Split, facts: Facts, recipe: Recipe) -> Facts:
     return {**known, "mean": mean, "std": [max(value, 1 / 255) for value in std]}
 
 
+def network_of(recipe: Recipe, facts: Facts, builder: Builder) -> nn.Module:
+    """The network that a recipe names, checked with an example of the right shape; frozen as far as it says."""
+    network = builder(facts, **recipe.model.arguments())
+    check_fit(network, facts)
+    if not recipe.model.freeze:
+        return network
+    pictures = torch.rand(
+        2, facts["channels"], *facts["size"], generator=torch.Generator().manual_seed(0), device="cpu"
+    )
+    return freeze(network, recipe.model.freeze, pictures.to(device_of(network)))
+
+
+@torch.no_grad()
+def condense(model: nn.Module, split: Split) -> Split:
+    """Where only the last layer learns: features float32 ``(N, F)`` in place of the pictures."""
+    inner = model.inner if isinstance(model, Regressor) else model
+    if not isinstance(inner, Classifier) or not isinstance(inner.network, Frozen) or not inner.network.tail:
+        return split
+    frozen, device = inner.network.eval(), device_of(inner)
+    pictures = split.tensor("image")
+    parts = [
+        frozen.features(inner.normalized(pictures[start : start + FEATURE_BATCH].to(device))).cpu()
+        for start in range(0, len(pictures), FEATURE_BATCH)
+    ]
+    return split.with_columns(image=torch.cat(parts))
+
+
+def build_classifier(recipe: Recipe, facts: Facts, builder: Builder) -> nn.Module:
+    """The named network, with an output for each class, behind its normalisation."""
+    return Classifier(network_of(recipe, facts, builder), facts["mean"], facts["std"])
+
+
 def example(facts: Facts) -> dict[str, Tensor]:
     """One mid-grey picture of the model's size, uint8 ``(1, C, H, W)``."""
     return {"image": torch.full((1, facts["channels"], *facts["size"]), 128, dtype=torch.uint8)}
@@ -130,18 +171,14 @@ def transform(recipe: Recipe, facts: Facts) -> Transform | None:
 
 def samples(dataset: Dataset, count: int, caption: Callable[[Split], Sequence[str]] | None = None) -> list[str | Shown]:
     """A grid of samples with captions, by default their classes."""
-    from flambeau.data import preview
-
     pictures, captions = preview.samples(dataset, count, caption=caption)
-    buffer = io.BytesIO()
-    preview.grid(pictures, captions).save(buffer, "PNG")
 
     def terminal(width: int) -> Any:
         columns = max(1, width // 22)
         # Drawn anew: fewer samples still show as many classes as there is room for.
         return preview.to_terminal(*preview.samples(dataset, min(count, 2 * columns), caption=caption), columns)
 
-    return [Shown(f"{dataset.name}-samples.png", buffer.getvalue(), terminal)]
+    return [Shown(f"{dataset.name}-samples.png", preview.grid_png(pictures, captions), terminal)]
 
 
 def thumbnail(raw: Any, facts: Facts) -> Tensor:
@@ -166,11 +203,46 @@ def require_target(split: Split, info: Mapping[str, Any], column: str, forms: st
 
 
 def checks(recipe: Recipe) -> list[str]:
-    """Settings of pictures that contradict each other."""
+    """Settings of pictures that contradict each other, and columns that tables of pictures do not have."""
     mistakes = []
     mean, std = recipe.images.mean, recipe.images.std
     if (mean is None) != (std is None) or (mean and std and len(mean) != len(std)):
         mistakes.append("images.mean: goes with images.std, one number of each for each channel")
     elif mean is not None and recipe.images.channels not in ("auto", len(mean)):
         mistakes.append(f"images.mean: expected {recipe.images.channels} numbers, received {len(mean)}")
-    return mistakes + recipe.augment.contradictions(recipe.train.batch_size, recipe.images.channels)
+    mistakes += recipe.augment.contradictions(recipe.train.batch_size, recipe.images.channels)
+    return mistakes + column_checks(recipe, *ROLES)
+
+
+def unmixed_checks(recipe: Recipe, target: str) -> list[str]:
+    """Augmentation that mixes classes, for tasks whose pictures have another target than a class (called so)."""
+    if not recipe.augment.mixes:
+        return []
+    return [f"augment.mixup, augment.cutmix: mix classes, and here a picture has {target}; set both to 0"]
+
+
+INTAKE_FIELDS: Mapping[str, Any] = {
+    "divide": lambda dataset, recipe: with_test_and_validation(dataset, recipe.data),
+    "describe": preview.describe,
+}
+VIEW_FIELDS: Mapping[str, Any] = {
+    "asks": "PICTURE...",
+    "inputs": picture_inputs,
+    "about": about,
+    "thumbnail": thumbnail,
+}
+TASK_FIELDS: Mapping[str, Any] = {
+    "family": "pictures",
+    "input": "image",
+    "read": read,
+    "collate": tensors,
+    "transform": transform,
+    "example": example,
+    "parts": ("images", "augment"),
+    "doubts": doubts,
+    "condense": condense,
+}
+"""What the records of tasks have in common that say something about each picture."""
+
+TOY: Facts = {"size": [28, 28], "channels": 1, "mean": None, "std": None}
+"""What the facts of their small problems have in common."""

@@ -10,16 +10,11 @@ from torch import Tensor, nn
 from flambeau.columns import Split
 from flambeau.core import Batch, Builder, Facts
 from flambeau.data import targets
-from flambeau.data.pictures import ROLES, picture_inputs
-from flambeau.data.preview import describe
-from flambeau.data.splits import with_test_and_validation
-from flambeau.models.classifier import check_fit
 from flambeau.models.regressor import Regressor
 from flambeau.program import Program, Wish
 from flambeau.recipe import Part, Recipe
 from flambeau.task import Intake, Outcome, Shown, Task, View
 from flambeau.tasks import image_inputs, numbers
-from flambeau.tasks.common import column_checks, tensors
 from flambeau.tasks.picture_program import picture_program
 
 
@@ -51,9 +46,7 @@ def measure(split: Split, facts: Facts, recipe: Recipe) -> Facts:
 def build(recipe: Recipe, facts: Facts, builder: Builder) -> nn.Module:
     """The named network, with an output for each number, behind its normalisation."""
     # A builder of networks for pictures makes an output for each class.
-    shaped = {**facts, "classes": facts["targets"]}
-    network = builder(shaped, **recipe.model.arguments())
-    check_fit(network, shaped)
+    network = image_inputs.network_of(recipe, {**facts, "classes": facts["targets"]}, builder)
     known = {name: facts[name] for name in ("shift", "scale", "log")}
     return Regressor(network, facts["mean"], facts["std"], **known)
 
@@ -89,22 +82,20 @@ def samples(dataset: Any, count: int) -> list[str | Shown]:
 
 def report(outcome: Outcome) -> tuple[list[Any], list[Any]]:
     """Headline numbers, errors, predictions against the truth, the largest errors, samples."""
+    from flambeau.report.pictures import SAMPLES
     from flambeau.report.targets import number_cards, number_sections
 
-    train = outcome.dataset.splits["train"]
-    shown = train.slice(0, min(40, len(train)))
+    shown = outcome.dataset.splits["train"].slice(0, SAMPLES)
     return number_cards(outcome), number_sections(outcome, shown.tensor("image"), captions(shown))
 
 
 def checks(recipe: Recipe) -> list[str]:
     """Settings that contradict each other."""
-    mistakes = image_inputs.checks(recipe) + column_checks(recipe, *ROLES) + numbers.checks(recipe)
-    if recipe.augment.mixes:
-        mistakes.append("augment.mixup, augment.cutmix: mix classes, and here a picture has numbers; set both to 0")
-    return mistakes
+    return image_inputs.checks(recipe) + numbers.checks(recipe) + image_inputs.unmixed_checks(recipe, "numbers")
 
 
 INTAKE = Intake(
+    **image_inputs.INTAKE_FIELDS,
     forms=targets.NUMBERS,
     claims=lambda path: False,
     open=lambda path, recipe: targets.open_tables(
@@ -113,22 +104,17 @@ INTAKE = Intake(
     of_python=lambda source, name, origin, recipe: targets.of_python(
         source, name, origin, targets.numbers_of_python, "target targets"
     ),
-    divide=lambda dataset, recipe: with_test_and_validation(dataset, recipe.data),
-    describe=describe,
     align=numbers.align,
 )
 
 VIEW = View(
-    asks="PICTURE...",
-    inputs=picture_inputs,
+    **image_inputs.VIEW_FIELDS,
     line=numbers.line,
     cells=numbers.cells,
     breakdown=numbers.breakdown,
     report=report,
     tell=lambda outcome, recipe: [*numbers.tell(outcome)],
-    about=image_inputs.about,
     samples=samples,
-    thumbnail=image_inputs.thumbnail,
     noun="pictures",
     private=image_inputs.PRIVATE,
 )
@@ -136,28 +122,20 @@ VIEW = View(
 TASK = Task(
     name="image-regression",
     about="Numbers for each picture, such as an age or an angle.",
-    family="pictures",
     recipe="regression",
-    input="image",
     intake=INTAKE,
     view=VIEW,
+    **image_inputs.TASK_FIELDS,
     facts=facts,
-    read=image_inputs.read,
     measure=measure,
-    collate=tensors,
-    transform=image_inputs.transform,
     build=build,
     phases=lambda recipe, facts: numbers.phases_of(recipe, lambda model, batch: model(batch["image"])),
     metrics=numbers.metrics,
     predict=predict,
     decode=numbers.decode,
-    example=image_inputs.example,
     toy={
         "targets": ["value"],
-        "size": [28, 28],
-        "channels": 1,
-        "mean": None,
-        "std": None,
+        **image_inputs.TOY,
         "shift": [0.0],
         "scale": [1.0],
         "log": False,
@@ -165,11 +143,9 @@ TASK = Task(
         # What a network for pictures is tried with.
         "classes": ["value"],
     },
-    parts=("images", "augment"),
     options=NumberOptions,
     checks=checks,
     keep=numbers.KEPT,
-    doubts=image_inputs.doubts,
     program=program,
     baseline=numbers.baseline,
 )

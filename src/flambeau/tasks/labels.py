@@ -18,7 +18,7 @@ from flambeau.metrics.tables import accuracy_interval, by_class
 from flambeau.program import Compared
 from flambeau.recipe import Recipe
 from flambeau.task import Breakdown, Outcome
-from flambeau.tasks.common import loss_checks, loss_name, optimizer_checks, optimizer_of
+from flambeau.tasks.common import loss_checks, loss_name, optimizer_checks, optimizer_of, renumbered
 
 FEWEST = 100
 """Below so many validation examples a temperature follows chance more than the model, and none is fitted."""
@@ -26,7 +26,7 @@ FEWEST = 100
 LOWEST, HIGHEST = 0.1, 10.0
 """Between these a fitted temperature is believed."""
 
-KEPT = ("logits", "probabilities", "label")
+KEPT = ("logits", "probabilities", "label", "target")
 """What an evaluation keeps for calibration and report."""
 
 Forward = Callable[[nn.Module, Batch], Tensor]
@@ -163,10 +163,10 @@ def decode(outputs: Batch, facts: Facts) -> list[dict[str, Any]]:
 
 def calibrate(model: nn.Module, outputs: Mapping[str, Tensor]) -> dict[str, float]:
     """Fits the temperature on validation logits and stores it in the model."""
-    logits, label = outputs["logits"], outputs["label"]
-    if len(label) < FEWEST:
+    logits, truth = outputs["logits"], outputs.get("target", outputs["label"])
+    if len(truth) < FEWEST:
         return {}
-    temperature = fit_temperature(logits, label)
+    temperature = fit_temperature(logits, truth)
     if not LOWEST < temperature < HIGHEST:
         # So few mistakes (or so few right answers) that any confidence fits: there is nothing to calibrate by.
         temperature = 1.0
@@ -174,8 +174,8 @@ def calibrate(model: nn.Module, outputs: Mapping[str, Tensor]) -> dict[str, floa
     stored.fill_(temperature)
     return {
         "temperature": float(stored),
-        "val/ece_before": expected_calibration_error(torch.softmax(logits, 1), label),
-        "val/ece_after": expected_calibration_error(torch.softmax(logits / float(stored), 1), label),
+        "val/ece_before": expected_calibration_error(torch.softmax(logits, 1), truth),
+        "val/ece_after": expected_calibration_error(torch.softmax(logits / float(stored), 1), truth),
     }
 
 
@@ -185,17 +185,23 @@ def align(split: Split, info: Mapping[str, Any], facts: Facts) -> Split:
     Raises:
         DataError: The data has classes that the model does not know.
     """
+    remedy = "Name the classes (for a folder: its class folders) as the model does, or leave the others out."
+    numbers, label = renumbered(info, facts, "classes", remedy), split.tensor("label")
+    aligned = split.with_columns(label=label.new_tensor(numbers)[label])
+    if "target" not in split.columns:
+        return aligned
     theirs, classes = [str(name) for name in info["classes"]], facts["classes"]
-    unknown = [title for title in theirs if title not in classes]
-    if unknown:
+    if len(theirs) != len(classes) and theirs == [str(number) for number in range(len(theirs))]:
         raise DataError(
-            f"The data has classes that the model does not know: {', '.join(unknown[:10])}.",
+            "The distributions are over another number of classes.",
             where=info.get("source"),
-            expected=f"classes among {', '.join(classes[:20])}",
-            remedy="Name the classes (for a folder: its class folders) as the model does, or leave the others out.",
+            expected=f"{len(classes)} numbers for each row, in the order {', '.join(classes[:20])}",
+            received=f"{len(theirs)} numbers",
         )
-    label = split.tensor("label")
-    return split.with_columns(label=label.new_tensor([classes.index(title) for title in theirs])[label])
+    given = split.tensor("target")
+    target = given.new_zeros(len(given), len(classes))
+    target[:, numbers] = given
+    return aligned.with_columns(target=target)
 
 
 def breakdown(evaluation: Evaluation, facts: Facts) -> Breakdown:
@@ -246,9 +252,42 @@ def tell(outcome: Outcome, recipe: Recipe) -> list[str]:
     return told
 
 
-def checks(recipe: Recipe, *, mixes: bool = False) -> list[str]:
-    """Settings that contradict each other; ``mixes`` says whether examples are mixed with others."""
+def counted(split: Split, classes: int) -> list[float]:
+    """How many rows of each of so many classes a training split has; of distributions the sums of the shares."""
+    if "target" in split.columns:
+        return [round(total, 6) for total in split.tensor("target").sum(0, dtype=torch.float64).tolist()]
+    return torch.bincount(split.tensor("label"), minlength=classes).tolist()
+
+
+def require_loss(split: Split, info: Mapping[str, Any], recipe: Recipe) -> None:
+    """Refuses distributions where the loss wants one class for each row.
+
+    Raises:
+        DataError: It is a hinge.
+    """
+    if "target" in split.columns and _wants_one_class(recipe):
+        raise DataError(
+            f"The loss {recipe.loss.name} wants one class for each row, and the data has distributions over them.",
+            where=info.get("source"),
+            remedy="Set loss.name to cross-entropy or kl, or give the class that is right as the label.",
+        )
+
+
+def _wants_one_class(recipe: Recipe) -> bool:
+    return loss_name(recipe, LOSSES).endswith("hinge")
+
+
+def checks(recipe: Recipe, *, mixes: bool = False, soft: bool = False) -> list[str]:
+    """Settings that contradict each other.
+
+    Args:
+        recipe: All of them.
+        mixes: Whether examples are mixed with others.
+        soft: Whether the recipe names columns that hold a number for each class.
+    """
     mistakes = loss_checks(recipe, LOSSES)
-    if mixes and loss_name(recipe, LOSSES).endswith("hinge"):
-        mistakes.append("loss.name: hinge and squared-hinge want one class an example, and mixup and CutMix mix them")
+    if _wants_one_class(recipe):
+        one = "loss.name: hinge and squared-hinge want one class an example, and"
+        mistakes += [f"{one} mixup and CutMix mix them"] if mixes else []
+        mistakes += [f"{one} options.classes gives distributions; choose cross-entropy or kl"] if soft else []
     return mistakes + optimizer_checks(recipe)

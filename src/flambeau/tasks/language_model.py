@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from flambeau.columns import Column, Columns, Dataset, Ragged, Split
-from flambeau.core import Batch, Builder, Facts, Loss, Metrics, Phase, Transform
+from flambeau.core import Batch, Builder, Facts, Loss, Metrics, Phase, Transform, device_of
 from flambeau.data import corpus, tokens, windows
 from flambeau.data.hashing import key
 from flambeau.errors import BadRows, DataError, FlambeauError, UsageError
@@ -388,7 +388,7 @@ def _passages(
     mean[split.tensor("reach") < min(context, int(split.tensor("reach").max()))] = -1
     rows = mean.topk(min(count, len(mean))).indices
     part = {name: split.tensor(name)[rows] for name in ("window", "reach", "place")}
-    device = next(model.parameters()).device
+    device = device_of(model)
     nats = scored(model, {name: value.to(device) for name, value in part.items()}, overlapping=False)["nats"].cpu()
     found = []
     for window, row, reach in zip(part["window"].tolist(), nats.tolist(), part["reach"].tolist(), strict=True):

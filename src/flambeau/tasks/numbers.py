@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -13,7 +14,7 @@ from flambeau.columns import Dataset, Split
 from flambeau.core import Batch, Evaluation, Facts, Loss, Metrics, Phase
 from flambeau.errors import DataError
 from flambeau.metrics.regression import regression
-from flambeau.models.regressor import Regressor
+from flambeau.models.regressor import Regressor, standardized
 from flambeau.program import Compared
 from flambeau.recipe import Recipe
 from flambeau.task import Baseline, Breakdown, Outcome
@@ -93,11 +94,10 @@ def metrics(recipe: Recipe, facts: Facts) -> Metrics:
 
     def add(sums: dict[str, Tensor], outputs: Batch, batch: Batch) -> None:
         target = batch["target"]
-        shown = target.log1p() if facts["log"] else target
-        wanted = (shown - shift.to(target.device)) / scale.to(target.device)
+        wanted = standardized(target, shift.to(target.device), scale.to(target.device), log=facts["log"])
         made.add(sums, {**outputs, "loss": elementwise(outputs["standard"], wanted).mean(1)}, batch)
 
-    return Metrics(start=made.start, add=add, result=made.result, select="loss", mode="min", columns=made.columns)
+    return replace(made, add=add, select="loss", mode="min")
 
 
 def outputs_of(model: nn.Module, outputs: Tensor) -> dict[str, Tensor]:

@@ -24,16 +24,18 @@ class RawPictures(nn.Module):
     Args:
         inner: Takes pictures ``(N, C, height, width)`` from 0 to 255.
         size: Height and width that the model takes.
+        plain: Resizes by products of matrices.
     """
 
-    def __init__(self, inner: nn.Module, size: Sequence[int]) -> None:
+    def __init__(self, inner: nn.Module, size: Sequence[int], plain: bool = False) -> None:
         super().__init__()
         self.inner = inner
         self.size = (size[0], size[1])
+        self.resize = images.resized_by_matrices if plain else images.resized
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """The outputs for pictures uint8 ``(N, H, W, C)`` of any height and width."""
-        outputs: tuple[Tensor, ...] = self.inner(images.resized(image.permute(0, 3, 1, 2), self.size))
+        outputs: tuple[Tensor, ...] = self.inner(self.resize(image.permute(0, 3, 1, 2), self.size))
         return outputs
 
 
@@ -70,7 +72,7 @@ def picture_program(
     else:
         sample = torch.randint(0, 256, (2, size[0] + 3, size[1] + 5, channels), dtype=torch.uint8)
         port = Port("image", sample, ("N", "H", "W", None), f"{kind} pictures of any size", {"H": 2, "W": 2})
-        module = RawPictures(inner, size)
+        module = RawPictures(inner, size, wish.plain)
     card = {
         "front": "picture",
         "static": wish.static,

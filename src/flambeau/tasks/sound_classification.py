@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -20,12 +19,11 @@ from flambeau.data.augment.mixing import beta_quantiles, mixed_targets, mixup
 from flambeau.data.splits import with_test_and_validation
 from flambeau.data.waves import probe, read_sounds
 from flambeau.errors import DataError
-from flambeau.models.fit import check_fit
 from flambeau.models.spectrogram import LogMel, SoundClassifier, frames
 from flambeau.program import Call, Graph, Port, Predicting, Program, Wish
 from flambeau.recipe import Part, Recipe
 from flambeau.task import Intake, Outcome, Shown, Task, View
-from flambeau.tasks import labels
+from flambeau.tasks import image_inputs, labels
 from flambeau.tasks.common import column_checks, tensors
 
 LONGEST = 10.0
@@ -154,9 +152,7 @@ def masks_of(uniform: Tensor, size: Sequence[int], most: Sequence[int]) -> Tenso
 
 def build(recipe: Recipe, facts: Facts, builder: Builder) -> nn.Module:
     """The named picture network behind its spectrogram; checked with an example of the right shape."""
-    network = builder(facts, **recipe.model.arguments())
-    check_fit(network, facts)
-    return SoundClassifier(network, facts)
+    return SoundClassifier(image_inputs.network_of(recipe, facts, builder), facts)
 
 
 def ready(model: nn.Module, dataset: Dataset) -> None:
@@ -284,7 +280,7 @@ def about(facts: Mapping[str, Any]) -> dict[str, str]:
 
 def shown_samples(dataset: Dataset, count: int) -> list[str | Shown]:
     """A labelled grid of spectrograms of training recordings."""
-    from flambeau.data.preview import grid, to_terminal
+    from flambeau.data.preview import grid_png, to_terminal
     from flambeau.report.pictures import spread_sample
 
     train, classes = dataset.splits["train"], dataset.info["classes"]
@@ -293,14 +289,12 @@ def shown_samples(dataset: Dataset, count: int) -> list[str | Shown]:
     part = train.take(chosen)
     pictures = pictures_of(read_sounds(part["sound"], known["rate"], known["length"]), known)
     captions = [str(classes[label]) for label in part.tensor("label").tolist()]
-    buffer = io.BytesIO()
-    grid(pictures, captions).save(buffer, "PNG")
 
     def terminal(width: int) -> Any:
         columns = max(1, width // 22)
         return to_terminal(pictures[: 2 * columns], captions[: 2 * columns], columns)
 
-    return [Shown(f"{dataset.name}-spectrograms.png", buffer.getvalue(), terminal)]
+    return [Shown(f"{dataset.name}-spectrograms.png", grid_png(pictures, captions), terminal)]
 
 
 def tell(outcome: Outcome, recipe: Recipe) -> list[str | Shown]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -11,12 +12,12 @@ from torch.nn import functional as F
 
 from flambeau.columns import Split
 from flambeau.core import Batch, Evaluation, Facts, Loss, Metrics, Phase
-from flambeau.errors import DataError, ModelError
+from flambeau.errors import ModelError
 from flambeau.metrics.multilabel import average_precision, f1, multilabel
 from flambeau.program import Compared
 from flambeau.recipe import Recipe
 from flambeau.task import Breakdown, Outcome
-from flambeau.tasks.common import loss_checks, loss_name, optimizer_checks, optimizer_of
+from flambeau.tasks.common import loss_checks, loss_name, optimizer_checks, optimizer_of, renumbered
 
 KEPT = ("probabilities", "labels")
 """What an evaluation keeps for the report."""
@@ -94,9 +95,7 @@ def metrics(recipe: Recipe, facts: Facts) -> Metrics:
         losses = elementwise(outputs["logits"], batch["labels"].to(outputs["logits"].dtype), None)
         made.add(sums, {**outputs, "loss": losses.mean(1)}, batch)
 
-    return Metrics(
-        start=made.start, add=add, result=made.result, select=made.select, mode=made.mode, columns=made.columns
-    )
+    return replace(made, add=add)
 
 
 def outputs_of(logits: Tensor) -> dict[str, Tensor]:
@@ -150,17 +149,9 @@ def align(split: Split, info: Mapping[str, Any], facts: Facts) -> Split:
     Raises:
         DataError: The data has labels that the model does not know.
     """
-    theirs, classes = [str(name) for name in info["classes"]], facts["classes"]
-    unknown = [name for name in theirs if name not in classes]
-    if unknown:
-        raise DataError(
-            f"The data has labels that the model does not know: {', '.join(unknown[:10])}.",
-            where=info.get("source"),
-            expected=f"labels among {', '.join(classes[:20])}",
-        )
-    given = split.tensor("labels")
-    made = given.new_zeros(len(given), len(classes))
-    made[:, [classes.index(name) for name in theirs]] = given
+    numbers, given = renumbered(info, facts, "labels"), split.tensor("labels")
+    made = given.new_zeros(len(given), len(facts["classes"]))
+    made[:, numbers] = given
     return split.with_columns(labels=made)
 
 

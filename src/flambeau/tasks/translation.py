@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from flambeau.columns import Column, Columns, Dataset, Ragged, Split
-from flambeau.core import Batch, Builder, Evaluation, Facts, Loss, Metrics, Phase
+from flambeau.core import Batch, Builder, Evaluation, Facts, Loss, Metrics, Phase, device_of
 from flambeau.data import pairs
 from flambeau.data.tokens import decode as texts_from
 from flambeau.data.tokens import encode, size, train_tokenizer
@@ -346,7 +346,7 @@ def _looks(outcome: Outcome) -> list[tuple[list[str], list[str], Tensor]]:
     if attend is None:
         return []
     outputs, tokenizer = outcome.evaluation.outputs, outcome.facts["tokenizer"]
-    device = next(network.parameters()).device
+    device = device_of(network)
     made = []
     for row in fit_to_show((outputs["source"] != PAD).sum(1))[:ATTENTION]:
         source, target = (outputs[name][row][outputs[name][row] != PAD] for name in ("source", "tokens"))

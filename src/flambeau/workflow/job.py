@@ -27,12 +27,12 @@ from flambeau.engine.precision import choose as choose_precision
 from flambeau.engine.precision import scaler_for
 from flambeau.errors import UsageError
 from flambeau.model import load_file
-from flambeau.models.frozen import head_of, plain_weights, transfer
+from flambeau.models.frozen import Frozen, head_of, plain_weights, transfer
 from flambeau.models.initialize import initialize
 from flambeau.models.published import published
 from flambeau.recipe import Recipe
 from flambeau.task import Task
-from flambeau.userfile import in_file
+from flambeau.userfile import in_file, load_object
 from flambeau.workflow.starting import started
 from flambeau.workflow.telling import Teller
 
@@ -121,7 +121,7 @@ class Job:
             network = cast(nn.Module, getattr(model, "network", model))
             known.begin(network, self.facts, self.recipe.model.arguments())
         if self.recipe.initial.model is not None:
-            go_on_from(Path(self.recipe.initial.model), model, self.facts)
+            go_on_from(Path(self.recipe.initial.model), model, self.facts, self.recipe.model.name)
         return model.to(self.device)
 
     def state_of(self, model: nn.Module) -> State:
@@ -145,6 +145,8 @@ class Job:
         with self.timed("setup"), self.teller.busy("computing features"):
             made = {name: self.task.condense(model, split) for name, split in wanted.items()}
         if all(made[name] is split for name, split in wanted.items()):
+            if any(isinstance(module, Frozen) for module in model.modules()):
+                self.teller.notes(["what frozen layers make of an example is computed anew in every epoch"])
             return self
         rows = sum(map(len, wanted.values()))
         self.teller.notes([f"features of {rows:,} examples were computed once, so pictures are not augmented"])
@@ -215,8 +217,9 @@ def with_settled_model(recipe: Recipe, builder: Builder, facts: Facts) -> Recipe
     known = published(builder)
     if known is None:
         return recipe
-    model = {"name": recipe.model.name, **known.settle(facts, recipe.model.arguments())}
-    return recipe.model_copy(update={"model": recipe.model.model_validate(model)})
+    part = recipe.model
+    model = {"name": part.name, "freeze": part.freeze, **known.settle(facts, part.arguments())}
+    return recipe.model_copy(update={"model": part.model_validate(model)})
 
 
 def with_precision(recipe: Recipe, device: torch.device) -> Recipe:
@@ -228,7 +231,6 @@ def with_precision(recipe: Recipe, device: torch.device) -> Recipe:
 def builder_of(network: Any, recipe: Recipe) -> tuple[Builder, str | None]:
     """The network's builder and, for a class of the user's own, its source text."""
     from flambeau.models.custom import from_object
-    from flambeau.userfile import load_object
 
     name = recipe.model.name
     if isinstance(network, nn.Module):
@@ -249,15 +251,16 @@ def source_text(made_by: Any) -> str | None:
         return None
 
 
-def go_on_from(path: Path, model: nn.Module, facts: Facts) -> None:
+def go_on_from(path: Path, model: nn.Module, facts: Facts, name: str) -> None:
     """Puts the weights of a saved model into a fresh one, by name.
 
-    The last layer stays fresh unless the classes are the same, and the temperature is fitted anew.
+    The last layer stays fresh unless the classes are the same, and the temperature is fitted anew. Where the fresh one
+    is of a class of the user's own, by its ``name``, the saved one is taken to be of that class too.
 
     Raises:
         ModelError: There is no such model, or its weights do not fit; each that does not is named.
     """
-    earlier = load_file(path)
+    earlier = load_file(path, network=load_object(name) if in_file(name) else None)
     head = [] if earlier.facts.get("classes") == facts.get("classes") else [head_of(model)]
     transfer(model, plain_weights(earlier.network), where=path, without=["temperature", *head])
 

@@ -105,23 +105,24 @@ def _model(name: str, tasks: list[str], count: bool) -> dict[str, Any]:
 
 def tasks() -> list[dict[str, Any]]:
     """The tasks: ``name``, ``about``, ``data`` (what may be given), ``datasets``, ``models``, its ``recipe``."""
-    recipes_of: dict[str, list[str]] = {}
-    for name in catalog.names("datasets"):
-        recipes_of.setdefault(task_of(name), []).append(name)
+    known = catalog.names("datasets")
+    sources: dict[str, set[str]] = {}
+    for name in known:
+        sources.setdefault(task_of(name), set()).add(name)
     for tables in map(catalog.recipe_tables, catalog.recipe_names()):
         source = tables.get("data", {}).get("source")
-        if source in catalog.names("datasets"):
-            recipes_of.setdefault(tables.get("task", DEFAULT), []).append(source)
+        if source in known:
+            sources.setdefault(tables.get("task", DEFAULT), set()).add(source)
     return [
         {
             "name": name,
-            "about": catalog.task(name).about,
-            "data": catalog.task(name).intake.forms,
-            "datasets": sorted(set(recipes_of.get(name, ()))),
-            "models": catalog.networks(catalog.task(name)),
-            "recipe": catalog.tables(catalog.task(name)).get("name"),
+            "about": task.about,
+            "data": task.intake.forms,
+            "datasets": sorted(sources.get(name, ())),
+            "models": catalog.networks(task),
+            "recipe": catalog.tables(task).get("name"),
         }
-        for name in catalog.task_names()
+        for name, task in ((name, catalog.task(name)) for name in catalog.task_names())
     ]
 
 

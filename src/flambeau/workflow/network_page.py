@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from flambeau.core import Batch, Facts
+from flambeau.core import Batch, Facts, device_of
 from flambeau.errors import FlambeauError, UsageError
 from flambeau.models.activations import Activation, activations, as_pictures, first_filters
+from flambeau.models.fit import dry_run
 from flambeau.models.graph import graph
 from flambeau.report.network import render_network, spread
 from flambeau.task import Task
@@ -34,7 +34,7 @@ def network_page(
         BadRows: It cannot be read.
     """
     network = getattr(model, "network", model)
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    device = device_of(model)
     batch = task.example(facts) if example is None else _read(task, facts, example)
     batch = {key: value.to(device) for key, value in batch.items()}
 
@@ -46,7 +46,7 @@ def network_page(
         name,
         f"{found['parameters']:,} parameters, {found['multiply_adds']:,} multiply-adds for one example.",
         nodes=_graph(network, send),
-        rows=_rows(found["layers"]),
+        layers=found["layers"],
         filters=_filters(network, found["input"]),
         example=None if example is None else _thumbnail(task, facts, example),
         maps=[(one.name or one.kind, _about(one), _maps(one.values)) for one in spread(seen) if one.values.numel()],
@@ -68,15 +68,6 @@ def _graph(network: nn.Module, send: Callable[[], object]) -> list[Any]:
         raise
     except Exception:  # a network of the user's own may do what cannot be followed; the rest can still be seen
         return []
-
-
-def _rows(layers: list[Mapping[str, Any]]) -> list[list[object]]:
-    rows: list[list[object]] = [["layer", "type", "output", "parameters", "multiply-adds", "how the shape follows"]]
-    for row in layers:
-        shape = "×".join(map(str, row["output"][1:])) if row["output"] else "?"
-        adds = "?" if row["multiply_adds"] is None else row["multiply_adds"]
-        rows.append([row["name"], row["type"], shape, row["parameters"], adds, row["formula"]])
-    return rows
 
 
 def _filters(network: nn.Module, shape: list[int]) -> tuple[str, Tensor] | None:
@@ -103,9 +94,6 @@ def _thumbnail(task: Task, facts: Facts, example: str) -> Tensor | None:
 
 
 def _answer(task: Task, facts: Facts, model: nn.Module, batch: Batch) -> str:
-    with torch.inference_mode():
-        was = model.training
-        model.eval()
+    with dry_run(model):
         row = task.decode(task.predict(model, batch), facts)[0]
-        model.train(was)
     return task.view.line(row, 3)

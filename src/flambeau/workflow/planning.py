@@ -6,10 +6,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from flambeau import catalog
 from flambeau.datasets import task_of
-from flambeau.errors import RecipeError
+from flambeau.errors import ModelError, RecipeError
 from flambeau.modelfile import read_header
+from flambeau.models.frozen import check_parts
 from flambeau.models.published import published
 from flambeau.recipe import Recipe, contradictions, parse, put, read_toml, with_settings
 from flambeau.run import MODEL
@@ -78,7 +81,12 @@ def resolve(
     resolved = parse(_completed(raw), where=where, checks=catalog.CHECKS)
     resolved, mistakes = with_inputs(resolved)
     of = catalog.task(resolved.task)
-    mistakes += [*contradictions(resolved), *_unmeasurable(resolved, of, timed and counted), *of.checks(resolved)]
+    mistakes += [
+        *_unknown_parts(resolved, of),
+        *contradictions(resolved),
+        *_unmeasurable(resolved, of, timed and counted),
+        *of.checks(resolved),
+    ]
     if mistakes:
         raise RecipeError(mistakes, where=where)
     return _spelt_out(resolved)
@@ -90,6 +98,24 @@ def _unmeasurable(recipe: Recipe, task: Task, counted: Any) -> Iterable[str]:
         yield f"train.minutes: decides how many epochs there are, and {counted} were asked for; leave one of them out"
     if recipe.optimizer.lr == "auto" and len(names := [phase.name for phase in task.phases(recipe, task.toy)]) > 1:
         yield f"optimizer.lr: auto is for one loss, and {recipe.task} has {' and '.join(names)}; give a number"
+
+
+def _unknown_parts(recipe: Recipe, task: Task) -> Iterable[str]:
+    """Parts that are to be frozen and that the network, built for a small problem, has not."""
+    names = recipe.model.freeze
+    if not isinstance(names, list) or not catalog.has_network(recipe.model.name, task):
+        return
+    # Published weights are for colour pictures.
+    facts = {**task.toy, "channels": 3}
+    try:
+        with torch.device("meta"):
+            network = catalog.network(recipe.model.name, task)(facts, **recipe.model.arguments())
+    except ModelError:
+        return  # it does not fit the small problem; whether it fits the data is found out there
+    try:
+        check_parts(network, names)
+    except ModelError as error:
+        yield f"{error.where}: {error.problem} Expected {error.expected}"
 
 
 def _entry(raw: Mapping[str, Any], table: str, key: str) -> Any:
@@ -117,12 +143,11 @@ def with_inputs(recipe: Recipe) -> tuple[Recipe, list[str]]:
     if not catalog.has_network(name, task):  # a class of the user's own
         return recipe, []
     known = published(catalog.network(name, task))
-    if known is None:
-        return recipe, []
-    wanted, images = known.inputs(arguments), recipe.images
+    wanted, images = {} if known is None else known.inputs(arguments), recipe.images
     if not wanted:
-        random = bool(arguments.get("freeze")) and recipe.initial.model is None
-        return recipe, ["model.freeze: the weights are random; set model.pretrained = true as well"] if random else []
+        random = bool(recipe.model.freeze) and recipe.initial.model is None
+        instead = "go on from a model by --init" if known is None else "set model.pretrained = true as well"
+        return recipe, [f"model.freeze: the weights are random; {instead}"] if random else []
     if "images" not in task.parts or images.channels == 1:
         return recipe, ["model.pretrained: the weights are for colour pictures; grey ones are turned into these"]
     chosen: dict[str, Any] = {}

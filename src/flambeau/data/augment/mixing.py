@@ -93,13 +93,13 @@ def rectangle(height: int, width: int, side: Tensor, down: Tensor, right: Tensor
     return within[0].unsqueeze(2) & within[1].unsqueeze(1)
 
 
-def mixed_targets(label: Tensor, classes: int, share: Tensor) -> Tensor:
-    """The labels' distribution over the classes after mixing, float32 ``(N, K)``, whose rows add up to 1.
+def mixed_targets(wanted: Tensor, classes: int, share: Tensor) -> Tensor:
+    """The distribution over the classes after mixing, float32 ``(N, K)``, whose rows add up to 1.
 
     Args:
-        label: int64 ``(N,)``.
+        wanted: Classes, int64 ``(N,)``, or distributions already, float32 ``(N, K)``.
         classes: K.
         share: How much each example kept of itself, float32 ``(N,)``.
     """
-    own = F.one_hot(label, classes).to(torch.float32)
+    own = wanted if wanted.is_floating_point() else F.one_hot(wanted, classes).to(torch.float32)
     return mixup(own, share)

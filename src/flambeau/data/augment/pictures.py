@@ -50,7 +50,8 @@ def picture_transform(augment: Augment, mirrored: bool, classes: int = 0) -> Tra
         if not augment.mixes:
             return {**batch, "image": images}
         images, share = _mixed(augment, images, draw)
-        return {**batch, "image": images, "target": mixed_targets(batch["label"], classes, share)}
+        wanted = batch.get("target", batch["label"])
+        return {**batch, "image": images, "target": mixed_targets(wanted, classes, share)}
 
     return transform
 

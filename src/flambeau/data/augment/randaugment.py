@@ -9,6 +9,7 @@ with its edge instead of black.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -28,32 +29,26 @@ Operation = Callable[[Tensor, Tensor], Tensor]
 """Pictures ``(N, C, H, W)`` of values 0 to 255 and a signed strength float32 ``(N,)`` in [-1, 1] to such pictures."""
 
 
-def _skew_x(images: Tensor, strength: Tensor) -> Tensor:
+def _skew(images: Tensor, strength: Tensor, axis: int) -> Tensor:
+    """Along x (0) or y (1)."""
     one, zero = torch.ones_like(strength), torch.zeros_like(strength)
-    return affine(images, [[one, 0.3 * strength], [zero, one]])
+    skewed = 0.3 * strength
+    return affine(images, [[one, skewed], [zero, one]] if axis == 0 else [[one, zero], [skewed, one]])
 
 
-def _skew_y(images: Tensor, strength: Tensor) -> Tensor:
+def _move(images: Tensor, strength: Tensor, axis: int) -> Tensor:
+    """Along x (0) or y (1)."""
     one, zero = torch.ones_like(strength), torch.zeros_like(strength)
-    return affine(images, [[one, zero], [0.3 * strength, one]])
-
-
-def _move_x(images: Tensor, strength: Tensor) -> Tensor:
-    one, zero = torch.ones_like(strength), torch.zeros_like(strength)
-    return affine(images, [[one, zero], [zero, one]], [150 / 331 * images.shape[3] * strength, zero])
-
-
-def _move_y(images: Tensor, strength: Tensor) -> Tensor:
-    one, zero = torch.ones_like(strength), torch.zeros_like(strength)
-    return affine(images, [[one, zero], [zero, one]], [zero, 150 / 331 * images.shape[2] * strength])
+    moved = 150 / 331 * images.shape[3 - axis] * strength
+    return affine(images, [[one, zero], [zero, one]], [moved, zero] if axis == 0 else [zero, moved])
 
 
 OPERATIONS: dict[str, Operation] = {
     "identity": lambda images, strength: images.to(torch.float32),
-    "skew-x": _skew_x,
-    "skew-y": _skew_y,
-    "move-x": _move_x,
-    "move-y": _move_y,
+    "skew-x": partial(_skew, axis=0),
+    "skew-y": partial(_skew, axis=1),
+    "move-x": partial(_move, axis=0),
+    "move-y": partial(_move, axis=1),
     "rotate": lambda images, strength: rotate(images, 30 * strength),
     "brightness": lambda images, strength: colour.brightness(images, 1 + 0.9 * strength),
     "saturation": lambda images, strength: colour.saturation(images, 1 + 0.9 * strength),

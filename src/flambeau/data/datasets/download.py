@@ -15,7 +15,7 @@ from pathlib import Path
 
 from flambeau.data.cache import lock
 from flambeau.data.datasets.locate import VARIABLE, Layout, search
-from flambeau.errors import DataError
+from flambeau.errors import DataError, one_line
 
 _TIMEOUT = 30.0
 """Seconds without a byte after which a connection counts as lost."""
@@ -102,7 +102,7 @@ def _unavailable(layout: Layout, cache: Path, looked_in: Sequence[Path], error: 
     names = ", ".join([layout.archive] if layout.archive else files)
     places = ", ".join(str(place) for place in looked_in)
     return DataError(
-        f"{layout.name} is not on this machine and could not be downloaded: {' '.join(str(error).split())}",
+        f"{layout.name} is not on this machine and could not be downloaded: {one_line(error)}",
         where=layout.name,
         expected=f"{names} in one of: {places or cache}",
         received=f"{type(error).__name__} while downloading into {cache}",

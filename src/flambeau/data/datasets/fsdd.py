@@ -18,7 +18,7 @@ from typing import Any
 from flambeau.columns import Dataset
 from flambeau.data.datasets import locate
 from flambeau.data.sounds import assemble
-from flambeau.errors import DataError
+from flambeau.errors import DataError, one_line
 
 COMMIT = "26eb9aaf76e81b692f806f9140c2d2777410d7a1"
 URL = f"https://github.com/Jakobovski/free-spoken-digit-dataset/archive/{COMMIT}.zip"
@@ -159,7 +159,7 @@ def _fetch(url: str, folder: Path, looked_in: Sequence[Path]) -> None:
             target.replace(folder / target.name)
     except (OSError, ValueError, EOFError) as error:
         raise DataError(
-            f"fsdd is not on this machine and could not be downloaded: {' '.join(str(error).split())}",
+            f"fsdd is not on this machine and could not be downloaded: {one_line(error)}",
             where="fsdd",
             expected=f"a folder recordings, or free-spoken-digit-dataset-*.zip, in one of: "
             f"{', '.join(str(place) for place in looked_in)}",
