@@ -14,7 +14,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 PACKAGE = REPOSITORY / "src" / "flambeau"
 
-BASE = {"columns", "core", "recipe", "files", "userfile", "errors"}
+BASE = {"columns", "core", "program", "recipe", "files", "userfile", "errors"}
 BUILDING = {"models", "data", "metrics", "report"}
 NAMED = {"task", "catalog", "datasets", "modelfile", "model", "run"}
 
@@ -27,6 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "recipe": {"errors", "files", "userfile", "wording"},
     "columns": set(),
     "core": {"columns", "errors", "files", "userfile", "recipe"},
+    "program": {"columns", "core", "errors"},
     "task": BASE,
     "engine": {"columns", "core", "files", "errors"},
     "models": BASE,

@@ -13,6 +13,7 @@ import torch
 import flambeau
 from flambeau import catalog
 from flambeau.errors import FlambeauError, MissingExtra, UsageError
+from flambeau.export.formats import Format
 from flambeau.models.published import TORCHVISION
 from flambeau.task import Task
 from flambeau.workflow import listing
@@ -28,7 +29,7 @@ NEEDY = ("sequential", "bert", "gpt2")
 def test_every_entry_is_found_and_documented(kind: str) -> None:
     for name in catalog.names(kind):
         found = catalog.find(kind, name)
-        assert isinstance(found, Task) or callable(found)
+        assert isinstance(found, Task | Format) or callable(found)
         assert inspect.getdoc(found), f"{kind} {name} has no docstring"
 
 

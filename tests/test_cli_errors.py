@@ -164,7 +164,7 @@ MODEL_CASES = {
     "absent picture": ("predict RUN absent.png", ["absent.png", "There is no such file"]),
     "format of predictions": ("predict RUN pair --format tabel", ["--format", "'tabel'", "table"]),
     "top": ("predict RUN pair --top 0", ["--top", "at least 1"]),
-    "unknown format": ("export RUN --format onnx --out x.pth", ["'onnx'", "state-dict"]),
+    "unknown format": ("export RUN --format onxx --out x.pth", ["'onxx'", "Did you mean onnx"]),
     "folder to export to is a file": ("export RUN --out names.txt/x.pth", ["names.txt/x.pth", "could not be written"]),
     "folder holds a run": ("train digits --out RUN", ["holds a run already", "flambeau resume"]),
     "no further epochs": ("resume RUN --epochs 0", ["--epochs", "at least 1"]),

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from flambeau.data.datasets import locate, rt_polarity, sms_spam, sst2, textfiles, trec
-from flambeau.data.texts import describe, from_python, looks_like_texts, open_texts, text_inputs
+from flambeau.data.inputs import text_inputs
+from flambeau.data.texts import describe, from_python, looks_like_texts, open_texts
 from flambeau.errors import BadRows, DataError
 from flambeau.recipe import Data
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from flambeau.columns import Ragged
 from flambeau.data import tokens
+from flambeau.data.tokenizing import load_tokenizer
 from flambeau.errors import DataError, ModelError, RecipeError
 from flambeau.recipe import Text
 
@@ -70,7 +71,7 @@ def test_tokens_before_and_after_count_into_the_length() -> None:
     assert marked.row(0).tolist() == [2, *plain[:3], 3]
     assert marked.row(1).tolist() == [2, 3]
     assert tokens.decode(tokenizer, marked) == [tokens.decode(tokenizer, [plain[:3]])[0], ""]
-    assert tokens.load_tokenizer(tokenizer).token_to_id("<eos>") == 3
+    assert load_tokenizer(tokenizer).token_to_id("<eos>") == 3
 
 
 def test_padding_is_left_out_when_decoding_a_matrix() -> None:
@@ -117,4 +118,4 @@ def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(DataError, match="no text"):
         tokens.train_tokenizer(["", ""], Text())
     with pytest.raises(ModelError, match="tokeniser"):
-        tokens.load_tokenizer("{}")
+        load_tokenizer("{}")

@@ -105,7 +105,12 @@ DATASETS = {
 }
 
 FORMATS = {
+    "aoti": "flambeau.export.aoti:FORMAT",
+    "onnx": "flambeau.export.onnx:FORMAT",
+    "openvino": "flambeau.export.openvino:FORMAT",
+    "pt2": "flambeau.export.pt2:FORMAT",
     "state-dict": "flambeau.export.state_dict:export",
+    "torchscript": "flambeau.export.torchscript:FORMAT",
     "word2vec": "flambeau.export.word2vec:export",
 }
 

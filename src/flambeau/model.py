@@ -21,10 +21,11 @@ from flambeau.core import Builder, Facts, device_of
 from flambeau.engine import device as devices
 from flambeau.engine.codec import without_aliases
 from flambeau.engine.evaluate import evaluation_mode
-from flambeau.errors import DataError, FlambeauError, ModelError, UsageError
+from flambeau.errors import DataError, FlambeauError, ModelError
 from flambeau.modelfile import Description, Header, pack, read_header
 from flambeau.recipe import Recipe, parse
 from flambeau.task import Task
+from flambeau.tasks.answers import asked
 from flambeau.userfile import in_file
 
 if TYPE_CHECKING:
@@ -102,10 +103,7 @@ class Model:
         decoded: list[Any] = []
         for start in range(0, len(rows), BATCH):
             decoded += self._predict_rows(rows[start : start + BATCH])
-        if top is not None:
-            decoded = [{**row, "classes": row["classes"][:top]} if "class" in row else row for row in decoded]
-        if abstain_below is not None:
-            decoded = [_sure_or_silent(row, abstain_below) for row in decoded]
+        decoded = asked(decoded, top, abstain_below)
         return decoded[0] if several is None else decoded
 
     def _predict_rows(self, rows: list[Any]) -> list[Any]:
@@ -304,20 +302,6 @@ def _load_weights(built: nn.Module, weights: Mapping[str, Tensor], path: Path) -
                 received=weights[name].dtype,
             )
     built.load_state_dict(weights)
-
-
-def _sure_or_silent(row: Any, least: float) -> dict[str, Any]:
-    """A prediction without an answer where its probability is less than the least that is wanted."""
-    if not 0 <= least <= 1:
-        raise UsageError("This is not a probability to abstain below.", expected="from 0 to 1", received=least)
-    if not isinstance(row, Mapping) or "probability" not in row or "class" not in row:
-        raise UsageError(
-            "This model gives no probability of an answer, so it cannot abstain.",
-            expected="a model that answers with one of several classes",
-            remedy="Leave the threshold out.",
-        )
-    abstains = row["probability"] < least
-    return {**row, "class": None if abstains else row["class"], "abstains": abstains}
 
 
 def _as_several(inputs: Any) -> list[Any] | None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from flambeau.columns import Column, Columns, Dataset, Split
 from flambeau.core import Batch, Builder, Evaluation, Facts, Metrics, Phase, Scores, Transform
+from flambeau.program import Programmer
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -243,6 +244,7 @@ class Task:
         baseline: What a simple method reaches on the same data.
         sample: New examples from the model: texts, or pictures.
         snapshot: A picture of how far the model has come, made after each epoch; draws from generators of its own.
+        program: The model as graphs that other programs run, for export; None for a task that cannot be exported.
     """
 
     name: str
@@ -281,6 +283,7 @@ class Task:
     baseline: Callable[[Dataset, Facts, Recipe], Baseline] | None = None
     sample: Callable[[nn.Module, Facts, SampleRequest], Iterator[str | Shown]] | None = None
     snapshot: Callable[[nn.Module, Facts], Shown] | None = None
+    program: Programmer | None = None
 
 
 def _rows(batch: Batch) -> int:

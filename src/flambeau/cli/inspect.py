@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    target: Annotated[str, typer.Argument(help="Data, a model's name, FILE.py:CLASS, a run folder or a model file.")],
+    target: Annotated[
+        str, typer.Argument(help="Data, a model's name, FILE.py:CLASS, a run folder, a model file or an exported file.")
+    ],
     task: Annotated[
         str | None, typer.Option(help="For data or a network: its task.", metavar="NAME|FILE.py:NAME")
     ] = None,
@@ -45,8 +47,14 @@ def inspect(
     debug: Debug = False,
     quiet: Quiet = False,
 ) -> None:
-    """Look at data, a network's layers, a run or a model file."""
+    """Look at data, a network's layers, a run, a model file or an exported file."""
     with output(json, debug, quiet) as to:
+        from flambeau.export.portable.card import format_of
+
+        form = format_of(Path(target))
+        if form is not None:
+            _print_exported(to, Path(target), form)
+            return
         from flambeau.errors import UsageError
         from flambeau.workflow.inspecting import inspect as look
 
@@ -193,6 +201,28 @@ def _print_model(to: Output, facts: dict[str, Any]) -> None:
     to.text()
     _print_network(to, facts)
     to.text("\n" + ", ".join(f"{name} {value}" for name, value in facts["provenance"].items()))
+
+
+def _print_exported(to: Output, path: Path, form: str) -> None:
+    from flambeau.export.portable.exported import read_card
+
+    card = read_card(path, form).values
+    to.text(f"{form} file for {card['task']}, trained on {card.get('data', {}).get('name')}")
+    if card.get("classes"):
+        to.paragraph(f"{len(card['classes'])} classes: {', '.join(card['classes'])}", "")
+    for name, told in card["inputs"].items():
+        to.text(f"input    {name}: {told['dtype']} {' x '.join(map(str, told['shape']))}, {told['about']}")
+    for name, told in card["outputs"].items():
+        to.text(f"output   {name}: {told}")
+    told = {name: value for name, value in card["preprocessing"].items() if isinstance(value, bool | int | float | str)}
+    to.paragraph(", ".join(f"{name} {value}" for name, value in told.items() if len(str(value)) < _LONG), "")
+    _print_scores(to, card.get("scores", {}))
+    to.text("\n" + ", ".join(f"{name} {value}" for name, value in card.get("provenance", {}).items()))
+    to.result({"kind": "exported", "format": form, **card})
+
+
+_LONG = 200
+"""Values of more characters are for programs, such as a tokeniser: ``--json`` prints them."""
 
 
 def _print_scores(to: Output, scores: dict[str, float]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json as json_module
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -12,10 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flambeau.cli.output import Debug, Device, Json, Network, Output, Quiet, RunOrModel, TrustCode, output, own_network
+from flambeau.cli.output import Debug, Device, Json, Network, Output, Quiet, TrustCode, output, own_network
 
 if TYPE_CHECKING:
     from flambeau.errors import FlambeauError
+    from flambeau.export.portable.asking import Shown
     from flambeau.model import Model
     from flambeau.task import View
 
@@ -29,7 +32,9 @@ class Format(StrEnum):
 
 
 def predict(
-    model: RunOrModel,
+    model: Annotated[
+        Path, typer.Argument(help="A run folder, a model file or an exported file.", metavar="RUN|MODEL|FILE")
+    ],
     inputs: Annotated[
         list[str], typer.Argument(help="What to predict: pictures or folders of them, texts, ...", metavar="INPUT...")
     ],
@@ -51,14 +56,17 @@ def predict(
 ) -> None:
     """Predict with a model. What cannot be read is named, the rest is answered, and the exit code is 2."""
     with output(json, debug, quiet) as to:
-        from flambeau.model import load
+        from flambeau.export.portable.card import format_of
 
-        loaded = load(model, device=device or "auto", network=own_network(network), trust_code=trust_code)
-        view = loaded.task.view
+        form = format_of(model)
+        if form is not None:
+            _check_options({"--gallery": gallery, "--network": network, "--device": device}, model)
+        asked = _loaded(model, device, network, trust_code) if form is None else _exported(model, form, trust_code)
+        view = asked.view
         named = view.inputs(inputs)
-        answered, failed = _predict(loaded, named, top, abstain_below)
-        if gallery is not None:
-            _write_gallery(gallery, loaded, dict(named), answered, failed)
+        answered, failed = _predict(asked.predict, named, top, abstain_below)
+        if gallery is not None and asked.model is not None:
+            _write_gallery(gallery, asked.model, dict(named), answered, failed)
         _print(to, format, view, answered, top)
         for row in answered:
             if "doubt" in row and not quiet:
@@ -75,12 +83,49 @@ def predict(
             raise typer.Exit(2)
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is asked: a model, or an exported file, which has none."""
+
+    predict: Callable[..., list[dict[str, Any]]]
+    view: View | Shown
+    model: Model | None = None
+
+
+def _loaded(path: Path, device: str | None, network: str | None, trust_code: bool) -> _Asked:
+    from flambeau.model import load
+
+    model = load(path, device=device or "auto", network=own_network(network), trust_code=trust_code)
+    return _Asked(model.predict, model.task.view, model)
+
+
+def _exported(path: Path, form: str, trust_code: bool) -> _Asked:
+    # Nothing of this imports PyTorch where the file is ONNX: it takes longer than answering.
+    from flambeau.export.portable.exported import open_exported
+
+    exported = open_exported(path, form, trust_code=trust_code)
+    return _Asked(exported.predict, exported.view)
+
+
+def _check_options(given: dict[str, Any], path: Path) -> None:
+    """Refuses what an exported file cannot be asked for."""
+    from flambeau.errors import UsageError
+
+    for option, value in given.items():
+        if value is not None and str(value) not in ("auto", "cpu"):
+            raise UsageError(
+                f"{option} is for runs and model files, and {path} is an exported file.",
+                where=option,
+                received=value,
+                remedy="Leave it out, or give the run that the file was exported from.",
+            )
+
+
 def _predict(
-    model: Model, inputs: list[tuple[str, Any]], top: int, abstain_below: float | None
+    ask: Callable[..., list[dict[str, Any]]], inputs: list[tuple[str, Any]], top: int, abstain_below: float | None
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Predictions of what can be read, and errors for the rest; in portions, so that a folder of any size fits."""
     from flambeau.errors import BadRows
-    from flambeau.model import BATCH
 
     answered: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
@@ -90,15 +135,15 @@ def _predict(
             failed.append({"path": name, "type": "DataError", "problem": "There is no such file."})
         else:
             there.append((name, raw))
-    for start in range(0, len(there), BATCH):
-        portion = there[start : start + BATCH]
+    for start in range(0, len(there), _PORTION):
+        portion = there[start : start + _PORTION]
         bad: dict[int, Any] = {}
         try:
-            rows = model.predict([raw for _, raw in portion], top=top, abstain_below=abstain_below)
+            rows = ask([raw for _, raw in portion], top=top, abstain_below=abstain_below)
         except BadRows as error:
             bad = error.rows
             good = [raw for number, (_, raw) in enumerate(portion) if number not in bad]
-            rows = model.predict(good, top=top, abstain_below=abstain_below) if good else []
+            rows = ask(good, top=top, abstain_below=abstain_below) if good else []
         readable = [name for number, (name, _) in enumerate(portion) if number not in bad]
         answered += [{"path": name, **row} for name, row in zip(readable, rows, strict=True)]
         failed += [{"path": portion[number][0], **_told(error)} for number, error in bad.items()]
@@ -125,7 +170,7 @@ def _told(error: FlambeauError) -> dict[str, object]:
     return {name: value for name, value in error.as_dict().items() if name not in ("where", "remedy")}
 
 
-def _print(to: Output, form: Format, view: View, rows: list[dict[str, Any]], top: int) -> None:
+def _print(to: Output, form: Format, view: View | Shown, rows: list[dict[str, Any]], top: int) -> None:
     if form is Format.JSON and not to.json:
         to.text(json_module.dumps(rows, ensure_ascii=False, indent=2))
     elif form is Format.CSV:
@@ -136,11 +181,14 @@ def _print(to: Output, form: Format, view: View, rows: list[dict[str, Any]], top
             to.text(f"{row['path']:<{width}}  {view.line(row, top)}")
 
 
+_PORTION = 64
+"""Inputs that are read before any of them is answered."""
+
 _WIDEST = 60
 """Longer names than this stand before their prediction as they are, so that one text does not push all others away."""
 
 
-def _csv(rows: list[dict[str, Any]], view: View, top: int) -> str:
+def _csv(rows: list[dict[str, Any]], view: View | Shown, top: int) -> str:
     text = io.StringIO()
     cells = [{"path": row["path"], **view.cells(row, top)} for row in rows]
     names = list(dict.fromkeys(["path", *(name for row in cells for name in row)]))

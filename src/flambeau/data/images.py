@@ -1,50 +1,24 @@
-"""Pictures: decoding whatever comes in, and fitting it to the size and channels that a network takes.
+"""Pictures as tensors: whatever comes in, decoded and fitted to the size and channels that a network takes.
 
-These are the functions that training, prediction and serving share, so that a picture is the same tensor in each.
+These are the functions that training, prediction and serving share, so that a picture is the same tensor in each. How
+a file becomes pixels is in :mod:`flambeau.data.decoding`, which needs no PyTorch.
 """
 
 from __future__ import annotations
 
-import io
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, BinaryIO
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from flambeau.columns import Column
-from flambeau.data.opening import (
-    DEFAULT_RULES,
-    PictureRules,
-    check_size,
-    decoded_channels,
-    open_picture,
-    opened,
-    orientation,
-    printable,
-    quiet,
-    read_header,
-)
-from flambeau.errors import BadRows, DataError, FlambeauError, one_line
-
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""What brings a picture of each EXIF orientation upright (Exif 2.32, tag 274)."""
-
-Warn = Callable[[str], None]
-"""Takes a sentence about something that was read, but is not as it should be."""
+from flambeau.data import decoding
+from flambeau.data.decoding import Warn, ignore, luma, remedy_for
+from flambeau.data.opening import DEFAULT_RULES, PictureRules, check_size, quiet, read_header
+from flambeau.errors import BadRows, DataError, FlambeauError
 
 
 def decode(raw: Any, rules: PictureRules = DEFAULT_RULES, *, warn: Warn | None = None) -> Tensor:
@@ -63,11 +37,12 @@ def decode(raw: Any, rules: PictureRules = DEFAULT_RULES, *, warn: Warn | None =
         DataError: It cannot be read, or the rules refuse it.
 
     Example:
+        >>> from PIL import Image
         >>> decode(Image.new("RGB", (4, 2), "white")).shape
         torch.Size([3, 2, 4])
     """
     with quiet():
-        return _decode(raw, rules, warn or _ignore)
+        return _decode(raw, rules, warn or ignore)
 
 
 def probe(raw: Any, rules: PictureRules = DEFAULT_RULES) -> tuple[int, int, int]:
@@ -91,8 +66,8 @@ def fit(pictures: Tensor, size: tuple[int, int], channels: int) -> Tensor:
     """Pictures in the size and channels asked for: grey to RGB or back, then one antialiased resize.
 
     Grey is made with the weights of ITU-R BT.601 in the integer arithmetic of Pillow's mode L. The resize is bilinear
-    and antialiased in float32, rounded to uint8. Pictures that fit already come back as they are. Each picture comes
-    out as it would alone.
+    and antialiased in float32, rounded to uint8, halves up. Pictures that fit already come back as they are. Each
+    picture comes out as it would alone.
 
     Args:
         pictures: uint8 ``(N, C, H, W)`` with 1 or 3 channels.
@@ -102,22 +77,62 @@ def fit(pictures: Tensor, size: tuple[int, int], channels: int) -> Tensor:
     Returns:
         uint8 ``(N, channels, height, width)``.
     """
-    if pictures.shape[1] != channels:
-        pictures = _grey(pictures) if channels == 1 else pictures.expand(-1, 3, -1, -1)
+    pictures = in_channels(pictures, channels)
     height, width = size
     if pictures.shape[-2:] == (height, width):
         return pictures
     # One channel a picture has only one memory layout, so that the result does not depend on how many come together.
-    planes = pictures.reshape(-1, 1, pictures.shape[-2], pictures.shape[-1]).to(torch.float32)
-    planes = torch.nn.functional.interpolate(
-        planes, size=(height, width), mode="bilinear", align_corners=False, antialias=True
+    planes = pictures.reshape(-1, 1, pictures.shape[-2], pictures.shape[-1])
+    return resized(planes, size).to(torch.uint8).reshape(-1, channels, height, width)
+
+
+def in_channels(pictures: Tensor, channels: int) -> Tensor:
+    """Pictures uint8 ``(..., C, H, W)`` with 1 or 3 channels in the number asked for, as :func:`fit` says."""
+    if pictures.shape[-3] == channels:
+        return pictures
+    return _grey(pictures) if channels == 1 else pictures.expand(*pictures.shape[:-3], 3, -1, -1)
+
+
+def resized(planes: Tensor, size: tuple[int, int]) -> Tensor:
+    """The resize of :func:`fit`: any dtype ``(N, C, H, W)`` from 0 to 255 to whole numbers in float32.
+
+    It stands alone because an exported graph holds it as well, where sizes are not known beforehand.
+    """
+    small = torch.nn.functional.interpolate(
+        planes.to(torch.float32), size=size, mode="bilinear", align_corners=False, antialias=True
     )
-    return planes.round().clamp(0, 255).to(torch.uint8).reshape(-1, channels, height, width)
+    return (small + _HALF).floor().clamp(0, 255)
+
+
+def resized_by_matrices(planes: Tensor, size: tuple[int, int]) -> Tensor:
+    """As :func:`resized`, from sums and products alone, for graphs in formats that have no antialiased resize.
+
+    Each side is multiplied by a matrix of triangular weights, as wide as the scale where pictures shrink.
+    """
+    down, across = (_triangles(planes.shape[axis - 2], size[axis], planes.device) for axis in (0, 1))
+    small = down @ planes.to(torch.float32) @ across.transpose(0, 1)
+    return (small + _HALF).floor().clamp(0, 255)
+
+
+def _triangles(before: int, after: int, device: torch.device) -> Tensor:
+    """What each of ``before`` pixels gives to each of ``after``, ``(after, before)``; rows sum to 1."""
+    place = torch.arange(before, dtype=torch.float32, device=device) + 0.5
+    # Of the last place, not of the number: a graph whose sizes are open cannot compare numbers while it is made.
+    scale = (place[-1:] + 0.5) / after
+    centre = (torch.arange(after, dtype=torch.float32, device=device).unsqueeze(1) + 0.5) * scale
+    weight = (1 - (place - centre).abs() / scale.clamp(min=1)).clamp(min=0)
+    return weight / weight.sum(1, keepdim=True)
+
+
+_HALF = 0.501
+"""Added before rounding down. Exact halves are frequent (two pixels made one), and other programs' resizes end a
+millionth above or below them: where a half itself is the border, the same picture would round both ways."""
 
 
 def _grey(pictures: Tensor) -> Tensor:
-    red, green, blue = pictures.to(torch.int32).unbind(1)
-    return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).to(torch.uint8).unsqueeze(1)
+    red, green, blue = pictures.to(torch.int32).unbind(-3)
+    grey: Tensor = luma(red, green, blue)
+    return grey.to(torch.uint8).unsqueeze(-3)
 
 
 def read_pictures(
@@ -147,7 +162,7 @@ def read_pictures(
     rows = list(rows)
     out = torch.empty((len(rows), channels, *size), dtype=torch.uint8)
     bad: dict[int, FlambeauError] = {}
-    for row, result in enumerate(_each(rows, rules, warn or _ignore)):
+    for row, result in enumerate(_each(rows, rules, warn or ignore)):
         if isinstance(result, DataError):
             bad[row] = result
         else:
@@ -163,7 +178,7 @@ def decode_all(rows: Sequence[Any], rules: PictureRules = DEFAULT_RULES, *, warn
     Raises:
         BadRows: Some rows cannot be read; it has the error of each.
     """
-    results = list(_each(rows, rules, warn or _ignore))
+    results = list(_each(rows, rules, warn or ignore))
     bad: dict[int, FlambeauError] = {row: error for row, error in enumerate(results) if isinstance(error, DataError)}
     if bad:
         raise BadRows(bad)
@@ -171,19 +186,7 @@ def decode_all(rows: Sequence[Any], rules: PictureRules = DEFAULT_RULES, *, warn
 
 
 def _each(rows: Sequence[Any], rules: PictureRules, warn: Warn) -> Iterator[Tensor | DataError]:
-    """Every row decoded, or the error of it, in order; on several threads, since Pillow lets others run meanwhile."""
-
-    def attempt(raw: Any) -> Tensor | DataError:
-        try:
-            return _decode(raw, rules, warn)
-        except DataError as error:
-            return error
-
-    workers = min(8, os.cpu_count() or 1)
-    with quiet(), ThreadPoolExecutor(workers) as pool:
-        # A few at a time, since decoded pictures can be large.
-        for start in range(0, len(rows), 8 * workers):
-            yield from pool.map(attempt, rows[start : start + 8 * workers])
+    return decoding.each(rows, lambda raw: _decode(raw, rules, warn))
 
 
 def _read_dense(rows: Tensor, size: tuple[int, int], channels: int, rules: PictureRules) -> Tensor:
@@ -237,126 +240,8 @@ def statistics_of(counts: Tensor) -> tuple[list[float], list[float]]:
 def _decode(raw: Any, rules: PictureRules, warn: Warn) -> Tensor:
     if isinstance(raw, Tensor):
         return _from_tensor(raw, rules)
-    if isinstance(raw, np.ndarray):
-        return _from_array(raw, rules)
-    if isinstance(raw, Image.Image):
-        check_size(*raw.size, rules, where="picture")
-        return _pixels(raw, rules, "picture")
-    if isinstance(raw, bytes | bytearray | memoryview):
-        return _from_file(io.BytesIO(raw), "the given bytes", rules, warn)
-    if isinstance(raw, str | os.PathLike):
-        with opened(raw) as file:
-            return _from_file(file, raw, rules, warn)
-    raise DataError(
-        "This is not a picture.",
-        expected="a path, bytes, a picture of Pillow, a uint8 array or a uint8 tensor",
-        received=type(raw).__name__,
-    )
-
-
-def _from_file(file: BinaryIO, where: Any, rules: PictureRules, warn: Warn) -> Tensor:
-    with open_picture(file, where, rules) as picture:
-        try:
-            if getattr(picture, "is_animated", False):
-                warn(f"{printable(where)}: The file has several frames; the first was taken.")
-            picture.load()
-            return _pixels(picture, rules, where)
-        except DataError:
-            raise
-        except Exception as error:
-            repaired = _without_end_marker(file) if picture.format == "JPEG" else None
-            if repaired is None:
-                raise DataError(
-                    "The picture is damaged or cut short; its header can be read, its pixels cannot.",
-                    where=printable(where),
-                    received=one_line(error),
-                    remedy="Replace or remove the file, or leave such files out with --on-bad skip.",
-                ) from error
-        warn(f"{printable(where)}: The JPEG has no end marker; its pixels are complete.")
-        return _pixels(repaired, rules, where)
-
-
-def _without_end_marker(file: BinaryIO) -> Image.Image | None:
-    """The picture of a JPEG that lacks nothing but its end marker, or None when pixels are missing too.
-
-    It is decoded twice, with different data before the marker that is put in: where pixels are missing, the two differ.
-    """
-    file.seek(0)
-    content = file.read()
-    pictures = []
-    for filling in (b"", b"\x5a\xc3\x3c\x96" * 64):
-        picture = Image.open(io.BytesIO(content + filling + b"\xff\xd9"), formats=["JPEG"])
-        try:
-            picture.load()
-        except Exception:
-            return None
-        pictures.append(picture)
-    return pictures[0] if pictures[0].tobytes() == pictures[1].tobytes() else None
-
-
-def _pixels(picture: Image.Image, rules: PictureRules, where: Any) -> Tensor:
-    """The pixels of a loaded picture in any mode of Pillow, upright, uint8 ``(C, H, W)``."""
-    turn = orientation(picture)
-    if turn in _UPRIGHT:
-        information = picture.info
-        picture = picture.transpose(_UPRIGHT[turn])
-        picture.info = information
-    mode = picture.mode
-    if mode.startswith("I"):
-        return _from_wide(picture, where)
-    if mode == "F":
-        raise DataError(
-            "The picture holds floating-point values, whose range is not known.",
-            where=printable(where),
-            expected="8 or 16 bits a channel",
-            remedy="Save it with 8 or 16 bits a channel.",
-        )
-    if mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in picture.info:
-        return _composited(picture, rules)
-    if mode not in {"L", "RGB"}:
-        picture = picture.convert("L" if mode == "1" else "RGB")
-    return _planes(np.asarray(picture))
-
-
-def _from_wide(picture: Image.Image, where: Any) -> Tensor:
-    values = np.asarray(picture).astype(np.int64)
-    if values.size and (values.min() < 0 or values.max() > 65535):
-        raise DataError(
-            "The picture holds 32-bit values beyond the range of 16 bits.",
-            where=printable(where),
-            expected="values from 0 to 65535",
-            received=f"values from {values.min()} to {values.max()}",
-            remedy="Save it with 8 or 16 bits a channel.",
-        )
-    return _planes(((values * 255 + 32767) // 65535).astype(np.uint8))
-
-
-def _composited(picture: Image.Image, rules: PictureRules) -> Tensor:
-    grey = decoded_channels(picture, rules) == 1
-    values = np.asarray(picture.convert("LA" if grey else "RGBA")).astype(np.int32)
-    background = np.array(rules.background[:1] if grey else rules.background, dtype=np.int32)
-    colour, alpha = values[..., :-1], values[..., -1:]
-    return _planes(((colour * alpha + background * (255 - alpha) + 127) // 255).astype(np.uint8))
-
-
-def _planes(array: NDArray[np.uint8]) -> Tensor:
-    array = array[:, :, None] if array.ndim == 2 else array
-    return torch.from_numpy(np.array(array.transpose(2, 0, 1), order="C"))
-
-
-def _from_array(array: NDArray[Any], rules: PictureRules) -> Tensor:
-    shape_fits = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))
-    if array.dtype != np.uint8 or not shape_fits:
-        raise DataError(
-            "This array is not a picture.",
-            expected="uint8 of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)",
-            received=f"{array.dtype} of shape {array.shape}",
-            remedy=_remedy(array.dtype != np.uint8, array.ndim == 3 and array.shape[0] in (1, 3, 4), "array"),
-        )
-    check_size(array.shape[1], array.shape[0], rules, where="array")
-    if array.ndim == 3 and array.shape[2] == 4:
-        return _composited(Image.fromarray(np.ascontiguousarray(array)), rules)
-    return _planes(array)
+    pixels = decoding.decode_quietly(raw, rules, warn)
+    return torch.from_numpy(np.array(pixels.transpose(2, 0, 1), order="C"))
 
 
 def _from_tensor(tensor: Tensor, rules: PictureRules) -> Tensor:
@@ -366,7 +251,7 @@ def _from_tensor(tensor: Tensor, rules: PictureRules) -> Tensor:
             "This tensor is not a picture.",
             expected="uint8 of shape (H, W), (1, H, W) or (3, H, W)",
             received=f"{_dtype(tensor)} of shape {tuple(tensor.shape)}",
-            remedy=_remedy(tensor.dtype != torch.uint8, tensor.dim() == 3 and tensor.shape[2] in (1, 3), "tensor"),
+            remedy=remedy_for(tensor.dtype != torch.uint8, tensor.dim() == 3 and tensor.shape[2] in (1, 3), "tensor"),
         )
     tensor = tensor.detach().cpu()
     tensor = tensor.unsqueeze(0) if tensor.dim() == 2 else tensor
@@ -374,18 +259,5 @@ def _from_tensor(tensor: Tensor, rules: PictureRules) -> Tensor:
     return tensor.contiguous()
 
 
-def _remedy(wrong_type: bool, turned: bool, what: str) -> str:
-    if wrong_type:
-        return "Give whole numbers from 0 to 255; for values from 0 to 1, multiply by 255, round and cast to uint8."
-    if turned:
-        order = "(H, W, C)" if what == "array" else "(C, H, W)"
-        return f"The channels seem to be in the wrong place: bring the {what} into the order {order}."
-    return f"Give one picture, as a two- or three-dimensional {what}."
-
-
 def _dtype(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
-
-
-def _ignore(sentence: str) -> None:
-    return None

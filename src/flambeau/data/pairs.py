@@ -214,7 +214,7 @@ def _read(path: Path) -> tables.Table:
     if tables.is_table(path):
         return tables.read_table(path, known=[*SOURCES, *TARGETS, *LANGUAGES])
     # Lines of a .txt file are parted by tabs alone: a quotation mark or a comma in them is part of a sentence.
-    rows = [(line, row.split("\t")) for line, row in enumerate(lines_of(path), 1) if row.strip()]
+    rows = [(line, row.split("\t")) for line, row in enumerate(tables.lines_of(path), 1) if row.strip()]
     width = len(rows[0][1]) if rows else 0
     bad: dict[int, FlambeauError] = {
         line: DataError(
@@ -295,7 +295,7 @@ def _from_aligned(
                 f"The {split} files are not used: there is none for {source if source not in pair else target}."
             )
             continue
-        there, back = lines_of(pair[source]), lines_of(pair[target])
+        there, back = tables.lines_of(pair[source]), tables.lines_of(pair[target])
         if len(there) != len(back):
             raise DataError(
                 "The two files do not have the same number of lines, so they do not belong together line by line.",
@@ -324,15 +324,6 @@ def _direction(languages: Sequence[str], wishes: Mapping[str, str], where: Path)
     if source is None and target is None and rest[1] == "en":
         rest = rest[::-1]  # from English, unless the recipe says otherwise
     return source or rest.pop(0), target or rest.pop(0)
-
-
-def lines_of(path: Path) -> list[str]:
-    """The lines of a text file; a carriage return and an empty last line are not part of them.
-
-    Lines end in line feeds only: sentences may hold other characters that Unicode counts as line ends.
-    """
-    lines = [line.removesuffix("\r") for line in tables.read_text(path).split("\n")]
-    return lines if lines[-1] else lines[:-1]
 
 
 def _tables(folder: Path) -> dict[str, Path]:

@@ -250,25 +250,3 @@ def pictures_of_python(
 
 def _pair(part: Any, notes: list[str]) -> tuple[Any, Any]:
     return (part[0], part[1]) if isinstance(part, tuple) and len(part) == 2 else pair_of(part, notes)
-
-
-def picture_inputs(arguments: Sequence[str]) -> list[tuple[str, Any]]:
-    """The pictures that arguments of ``predict`` name: files, and folders with every picture in them.
-
-    Raises:
-        DataError: There is no picture in a folder.
-    """
-    files: list[Path] = []
-    for path in map(Path, arguments):
-        if not path.is_dir():
-            files.append(path)
-            continue
-        inside = sorted(entry for entry in path.rglob("*") if entry.suffix.lower() in EXTENSIONS)
-        if not inside:
-            raise DataError(
-                "There is no picture in the folder.",
-                where=path,
-                expected=f"files ending in {', '.join(sorted(EXTENSIONS))}",
-            )
-        files += inside
-    return [(str(path), path) for path in files]

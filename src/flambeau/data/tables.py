@@ -150,6 +150,15 @@ def read_text(path: Path) -> str:
     return _decoded(content, path)
 
 
+def lines_of(path: Path) -> list[str]:
+    """The lines of a text file; a carriage return and an empty last line are not part of them.
+
+    Lines end in line feeds only: sentences may hold other characters that Unicode counts as line ends.
+    """
+    lines = [line.removesuffix("\r") for line in read_text(path).split("\n")]
+    return lines if lines[-1] else lines[:-1]
+
+
 def _opened(path: Path) -> Any:
     return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")
 

@@ -15,6 +15,7 @@ from flambeau.columns import Columns, Dataset, Split
 from flambeau.data import huggingface
 from flambeau.data.arrays import as_labels, encode_labels
 from flambeau.data.hashing import dataset_hash
+from flambeau.data.inputs import text_problem
 from flambeau.data.prepare import check_skipped
 from flambeau.data.splits import SPLIT_NAMES, leak_note, leaks, with_groups
 from flambeau.data.tables import (
@@ -40,9 +41,6 @@ TEXT_NAMES = (
 )  # fmt: skip
 LABEL_NAMES = ("label", "class", "category", "sentiment", "target", "y", "intent", "topic", "labels", "emotion", "tag")
 """What columns are usually called, the likeliest first."""
-
-LONGEST = 1_000_000
-"""Characters of a text beyond which it is a mistake rather than a text."""
 
 FORMS = (
     "a table (.csv, .tsv, .jsonl, .parquet) with a text and a label in each row, or a folder of .txt files (class/...)"
@@ -228,31 +226,6 @@ def texts_of(columns: Columns) -> list[str]:
     return column
 
 
-def text_inputs(arguments: Sequence[str]) -> list[tuple[str, str]]:
-    """The texts that arguments of ``predict`` stand for: each its own, or that of a ``.txt`` file.
-
-    Raises:
-        DataError: A file is missing or cannot be read.
-
-    Example:
-        >>> text_inputs(["Where is Paris ?"])
-        [('Where is Paris ?', 'Where is Paris ?')]
-    """
-    inputs = []
-    for argument in arguments:
-        if argument.lower().endswith(".txt") and not any(sign.isspace() for sign in argument):
-            inputs.append((argument, read_text(Path(argument))))
-        else:
-            inputs.append((shortened(argument, 60), argument))
-    return inputs
-
-
-def shortened(text: str, limit: int) -> str:
-    """A text in one line of at most so many characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= limit else f"{line[: limit - 1].rstrip()}…"
-
-
 def assemble(rows: Mapping[str, Rows], *, name: str, source: str, notes: Iterable[str] = ()) -> Dataset:
     """A data set from texts and labels by split; labels that are all whole numbers are ordered as such.
 
@@ -283,15 +256,6 @@ def _check_texts(part: Rows, split: str) -> None:
             bad[row] = DataError(problem, where=where, received=None if isinstance(text, str) else repr(text)[:80])
     if bad:
         raise BadRows(bad)
-
-
-def text_problem(text: Any) -> str:
-    """What keeps a value from being a text to read, as a sentence; empty when nothing does."""
-    if not isinstance(text, str):
-        return f"This is no text but a value of type {type(text).__name__}."
-    if not text.strip():
-        return "The text is empty."
-    return f"The text has {len(text):,} characters, more than {LONGEST:,}." if len(text) > LONGEST else ""
 
 
 def _from_table(path: Path, data: Data, bad: dict[str, FlambeauError]) -> Rows:

@@ -8,7 +8,6 @@ set by nobody here, and the results do not depend on it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,8 @@ import torch
 from torch import Tensor
 
 from flambeau.columns import Ragged
-from flambeau.errors import DataError, MissingExtra, ModelError, RecipeError, one_line
+from flambeau.data.tokenizing import load_tokenizer, numbers_of, require_package
+from flambeau.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -63,7 +63,7 @@ def train_tokenizer(texts: Sequence[str], text: Text, *, specials: Sequence[str]
         >>> decode(tokenizer, [[2, 3]])
         ['the cat']
     """
-    _package()
+    require_package()
     from tokenizers import normalizers
 
     if not any(texts):
@@ -74,25 +74,6 @@ def train_tokenizer(texts: Sequence[str], text: Text, *, specials: Sequence[str]
         tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.train_from_iterator(texts, trainer)
     return str(tokenizer.to_str())
-
-
-@lru_cache(maxsize=16)
-def load_tokenizer(json: str) -> Tokenizer:
-    """The tokeniser of a JSON text; the same one for the same text, so treat it as read-only.
-
-    Raises:
-        ModelError: The text is no tokeniser of Hugging Face's.
-        MissingExtra: ``tokenizers`` is not installed.
-    """
-    _package()
-    from tokenizers import Tokenizer
-
-    try:
-        tokenizer = Tokenizer.from_str(json)
-    except Exception as error:  # the package raises nothing narrower
-        raise ModelError("The tokeniser cannot be read.", received=one_line(error, 200)) from error
-    tokenizer.encode_special_tokens = True  # the word <pad> in somebody's text is text
-    return tokenizer
 
 
 def encode(
@@ -111,11 +92,7 @@ def encode(
         before: Tokens put before each text, such as the beginning of a sentence.
         after: Tokens put after it.
     """
-    tok = load_tokenizer(tokenizer) if isinstance(tokenizer, str) else tokenizer
-    room = None if max_length is None else max(0, max_length - len(before) - len(after))
-    numbers = [encoding.ids[:room] for encoding in tok.encode_batch_fast(list(texts), add_special_tokens=False)]
-    if before or after:
-        numbers = [[*before, *row, *after] for row in numbers]
+    numbers = numbers_of(tokenizer, texts, max_length, before, after)
     lengths = np.fromiter(map(len, numbers), dtype=np.int64, count=len(numbers))
     offsets = np.concatenate([np.zeros(1, dtype=np.int64), lengths.cumsum()])
     values = np.fromiter(chain.from_iterable(numbers), dtype=np.int32, count=int(offsets[-1]))
@@ -176,10 +153,3 @@ def _check_room(text: Text, specials: int) -> None:
             [f"text.vocabulary: expected at least {least} with the tokenizer {text.tokenizer}, received "
              f"{text.vocabulary}"]
         )  # fmt: skip
-
-
-def _package() -> None:
-    try:
-        import tokenizers  # noqa: F401
-    except ImportError as error:
-        raise MissingExtra("tokenizers", "text", "cutting texts into tokens") from error

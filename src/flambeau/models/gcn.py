@@ -50,6 +50,30 @@ def gcn(facts: Mapping[str, Any], *, hidden: int = 16, layers: int = 2, dropout:
     return GCN([facts["features"], *[hidden] * (layers - 1), len(facts["classes"])], float(dropout))
 
 
+class Edges:
+    """A normalised adjacency as its edges, for graphs of a program, which hold no sparse matrices.
+
+    Args:
+        ends: int64 ``(2, E)``, each edge in both directions and none twice, without loops.
+        nodes: How many there are.
+
+    Example:
+        >>> Edges(torch.tensor([[0, 1], [1, 0]]), 2).times(torch.tensor([[1.0], [3.0]]))
+        tensor([[2.],
+                [2.]])
+    """
+
+    def __init__(self, ends: Tensor, nodes: int) -> None:
+        self.sources, self.targets = ends.unbind(0)
+        degree = torch.ones(nodes).index_add(0, self.targets, torch.ones_like(self.targets, dtype=torch.float32))
+        self.root = degree.rsqrt().unsqueeze(1)
+
+    def times(self, features: Tensor) -> Tensor:
+        """``D^-1/2 (A + I) D^-1/2`` times features ``(N, H)``."""
+        scaled = features * self.root
+        return self.root * scaled.index_add(0, self.targets, scaled[self.sources])
+
+
 class GraphConvolution(nn.Module):
     """A linear map of the features, summed over neighbours: ``(N, F)`` and ``(N, N)`` to ``(N, H)``, without a bias."""
 
@@ -58,8 +82,10 @@ class GraphConvolution(nn.Module):
         self.weight = nn.Parameter(torch.empty(in_features, out_features))
         nn.init.xavier_uniform_(self.weight)
 
-    def forward(self, features: Tensor, links: Tensor) -> Tensor:
+    def forward(self, features: Tensor, links: Tensor | Edges) -> Tensor:
         mapped = torch.sparse.mm(features, self.weight) if features.is_sparse else features @ self.weight
+        if isinstance(links, Edges):
+            return links.times(mapped)
         summed: Tensor = torch.sparse.mm(links, mapped)
         return summed
 
@@ -72,7 +98,7 @@ class GCN(nn.Module):
         self.convolutions = nn.ModuleList(GraphConvolution(before, after) for before, after in pairwise(widths))
         self.dropout = dropout
 
-    def forward(self, features: Tensor, links: Tensor) -> Tensor:
+    def forward(self, features: Tensor, links: Tensor | Edges) -> Tensor:
         hidden = features
         for number, convolution in enumerate(self.convolutions):
             hidden = _dropped(hidden.relu() if number else hidden, self.dropout, self.training)

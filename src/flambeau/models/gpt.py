@@ -140,7 +140,7 @@ class GPT(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits ``(N, T, vocabulary)`` of the token after each of ``(N, T)``."""
-        return self.extend(tokens)[0]
+        return self._read(tokens, None)[0]
 
     def extend(self, tokens: Tensor, cache: Cache | None = None) -> tuple[Tensor, Cache]:
         """Logits for further tokens, and the cache with them added; no more than ``context`` tokens in all.
@@ -149,15 +149,20 @@ class GPT(nn.Module):
             tokens: ``(N, T)``, those that come after what the cache has read.
             cache: As an earlier call returned it, or None at the start.
         """
+        logits, layers = self._read(tokens, cache)
+        known = torch.cat([cache.recent, tokens], 1) if cache else tokens
+        recent = known[:, max(0, known.shape[1] - (self.ngrams.reach if self.ngrams else 0)) :]
+        return logits, Cache(recent, layers)
+
+    def _read(self, tokens: Tensor, cache: Cache | None) -> tuple[Tensor, list[Seen]]:
+        """Logits for further tokens, and the keys and values of each layer with theirs added."""
         first = cache.layers[0][0].shape[2] if cache else 0
         hidden, turn = self._embed(tokens, first, cache.recent if cache else None)
         layers: list[Seen] = []
         for number, block in enumerate(self.blocks):
             hidden, seen = block(hidden, turn, cache.layers[number] if cache else None)
             layers.append(seen)
-        known = torch.cat([cache.recent, tokens], 1) if cache else tokens
-        recent = known[:, max(0, known.shape[1] - (self.ngrams.reach if self.ngrams else 0)) :]
-        return F.linear(self.norm(hidden), self.tokens.weight), Cache(recent, layers)
+        return F.linear(self.norm(hidden), self.tokens.weight), layers
 
     def _embed(self, tokens: Tensor, first: int, recent: Tensor | None) -> tuple[Tensor, Turn | None]:
         """Tokens from a place on as vectors, ``(N, T, width)``, and where places are turned, their turns."""

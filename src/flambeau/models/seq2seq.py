@@ -107,7 +107,7 @@ class Seq2Seq(nn.Module):
         """The encoder's states, keys and mask, and the decoder's first state."""
         lengths = (source != PAD).sum(1)
         states, summary = self.encoder(self._embed(source), lengths)
-        first = torch.tanh(self.start(summary)).view(len(source), self.layers, -1)
+        first = torch.tanh(self.start(summary)).view(source.shape[0], self.layers, -1)
         states = self.dropout(states)
         return {"states": states, "keys": self.key(states), "mask": source != PAD}, {"hidden": first}
 

@@ -93,6 +93,11 @@ class Transformer(nn.Module):
         self.decoder_norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
 
+    @property
+    def longest(self) -> int | None:
+        """The most tokens of a sequence, or None where there is no such limit."""
+        return None if self.positions is None else self.positions.num_embeddings
+
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         """Logits ``(N, T, V)`` of what follows each token of the target ``(N, T)``, which begins with ``<s>``."""
         return self.output(self.features(source, target))

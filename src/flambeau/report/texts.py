@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from flambeau.columns import Ragged, Split
-from flambeau.data.texts import shortened, texts_of
+from flambeau.data.inputs import shortened
+from flambeau.data.texts import texts_of
 from flambeau.data.tokens import decode
 from flambeau.metrics.tables import wilson
 from flambeau.report import pictures

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from flambeau.core import Batch, Builder, Draw, Facts, Loss, Metrics, Phase, Sco
 from flambeau.data import brightness, pictures, preview
 from flambeau.data.augment import draws
 from flambeau.data.hashing import dataset_hash, key
+from flambeau.data.inputs import picture_inputs
 from flambeau.data.loader import order
 from flambeau.data.opening import EXTENSIONS
 from flambeau.data.splits import with_test_and_validation
@@ -22,7 +24,7 @@ from flambeau.metrics import frechet
 from flambeau.models.gan import Features, Gan, classifier, generate, prepared
 from flambeau.recipe import Count, Part, Recipe
 from flambeau.task import Intake, Outcome, SampleRequest, Shown, Task, View
-from flambeau.tasks import image_inputs
+from flambeau.tasks import gan_program, image_inputs
 from flambeau.tasks.common import classless_checks, column_checks, optimizer_checks, optimizer_of, tensors
 
 VALIDATED = 2000
@@ -413,7 +415,7 @@ INTAKE = Intake(
 
 VIEW = View(
     asks="PICTURE...",
-    inputs=pictures.picture_inputs,
+    inputs=picture_inputs,
     line=line,
     cells=cells,
     report=report,
@@ -452,4 +454,5 @@ TASK = Task(
     trace=trace,
     sample=sample,
     snapshot=snapshot,
+    program=partial(gan_program.program, predict),
 )

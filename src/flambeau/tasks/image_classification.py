@@ -12,9 +12,11 @@ from flambeau.columns import Split
 from flambeau.core import Batch, Facts, device_of
 from flambeau.data.pictures import FORMS, claims_pictures, open_pictures, pictures_of_python
 from flambeau.errors import DataError
+from flambeau.program import Program, Wish
 from flambeau.recipe import Part, Recipe
 from flambeau.task import Intake, Outcome, Shown, Start, Task, View
 from flambeau.tasks import image_inputs, labels
+from flambeau.tasks.picture_program import picture_program
 
 START = Start(
     {"name": "resnet18", "pretrained": True, "freeze": True},
@@ -66,6 +68,20 @@ def measure(split: Split, facts: Facts, recipe: Recipe) -> Facts:
 def predict(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
     """Logits ``(N, K)`` and calibrated probabilities ``(N, K)``, both float32."""
     return labels.outputs_of(model, model(batch["image"]))
+
+
+def program(model: nn.Module, facts: Facts, wish: Wish) -> Program:
+    """One graph: pictures to calibrated probabilities."""
+    return picture_program(
+        model,
+        facts,
+        wish,
+        predict=predict,
+        outputs=labels.EXPORTED,
+        restore=lambda outputs: labels.restored(model, outputs),
+        compared=labels.COMPARED,
+        answer={"kind": "classes"},
+    )
 
 
 def report(outcome: Outcome) -> tuple[list[Any], list[Any]]:
@@ -171,4 +187,5 @@ TASK = Task(
     keep=labels.KEPT,
     start=START,
     calibrate=labels.calibrate,
+    program=program,
 )

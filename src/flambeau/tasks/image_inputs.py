@@ -13,8 +13,9 @@ from flambeau.columns import Column, Columns, Dataset, Split
 from flambeau.core import Batch, Builder, Facts, Transform, device_of
 from flambeau.data import brightness, images, preview
 from flambeau.data.augment import picture_transform
+from flambeau.data.inputs import picture_inputs
 from flambeau.data.opening import PictureRules
-from flambeau.data.pictures import ROLES, picture_inputs
+from flambeau.data.pictures import ROLES
 from flambeau.data.splits import with_test_and_validation
 from flambeau.errors import DataError
 from flambeau.models.classifier import Classifier

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from flambeau.columns import Split
 from flambeau.core import Batch, Facts
 from flambeau.data import targets
+from flambeau.program import Program, Wish
 from flambeau.recipe import Part, Recipe
 from flambeau.task import Intake, Outcome, Shown, Task, View
 from flambeau.tasks import image_inputs, tags
+from flambeau.tasks.picture_program import picture_program
 
 
 class LabelOptions(Part):
@@ -40,6 +42,20 @@ def measure(split: Split, facts: Facts, recipe: Recipe) -> Facts:
 def predict(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
     """Logits and probabilities, ``(N, K)`` float32."""
     return tags.outputs_of(model(batch["image"]))
+
+
+def program(model: nn.Module, facts: Facts, wish: Wish) -> Program:
+    """One graph: pictures to a probability for each label."""
+    return picture_program(
+        model,
+        facts,
+        wish,
+        predict=predict,
+        outputs=tags.EXPORTED,
+        restore=tags.restored,
+        compared=tags.COMPARED,
+        answer={"kind": "labels", "least": tags.LEAST},
+    )
 
 
 def captions(classes: Sequence[str], rows: Split) -> list[str]:
@@ -112,4 +128,5 @@ TASK = Task(
     options=LabelOptions,
     checks=checks,
     keep=tags.KEPT,
+    program=program,
 )

@@ -11,9 +11,11 @@ from flambeau.columns import Split
 from flambeau.core import Batch, Builder, Facts
 from flambeau.data import targets
 from flambeau.models.regressor import Regressor
+from flambeau.program import Program, Wish
 from flambeau.recipe import Part, Recipe
 from flambeau.task import Intake, Outcome, Shown, Task, View
 from flambeau.tasks import image_inputs, numbers
+from flambeau.tasks.picture_program import picture_program
 
 
 class NumberOptions(Part):
@@ -52,6 +54,20 @@ def build(recipe: Recipe, facts: Facts, builder: Builder) -> nn.Module:
 def predict(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
     """The numbers ``(N, T)`` float32, in the units of the data and as the network gives them."""
     return numbers.outputs_of(model, model(batch["image"]))
+
+
+def program(model: nn.Module, facts: Facts, wish: Wish) -> Program:
+    """One graph: pictures to numbers."""
+    return picture_program(
+        model,
+        facts,
+        wish,
+        predict=predict,
+        outputs=numbers.EXPORTED,
+        restore=lambda outputs: outputs,
+        compared=numbers.compared(facts),
+        answer={"kind": "numbers", "targets": facts["targets"]},
+    )
 
 
 def captions(rows: Split) -> list[str]:
@@ -130,5 +146,6 @@ TASK = Task(
     options=NumberOptions,
     checks=checks,
     keep=numbers.KEPT,
+    program=program,
     baseline=numbers.baseline,
 )

@@ -15,8 +15,10 @@ from flambeau.errors import DataError, ModelError
 from flambeau.metrics.calibration import expected_calibration_error, fit_temperature
 from flambeau.metrics.classification import classification
 from flambeau.metrics.tables import accuracy_interval, by_class
+from flambeau.program import Compared
 from flambeau.recipe import Recipe
 from flambeau.task import Breakdown, Outcome
+from flambeau.tasks import answers
 from flambeau.tasks.common import loss_checks, loss_name, optimizer_checks, optimizer_of, renumbered
 
 FEWEST = 100
@@ -133,17 +135,28 @@ def outputs_of(model: nn.Module, logits: Tensor) -> dict[str, Tensor]:
     return {"logits": logits, "probabilities": torch.softmax(logits / cast(Tensor, model.temperature), dim=1)}
 
 
+EXPORTED = {"probabilities": "calibrated probabilities of the classes, (N, K) float32"}
+"""What comes out of an exported graph."""
+
+COMPARED = (Compared("probabilities", ranked=True),)
+"""What an exported file must agree in."""
+
+
+def restored(model: nn.Module, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What :func:`outputs_of` gives, from the probabilities alone: logits are known but for a constant a row."""
+    probabilities = outputs["probabilities"]
+    tiny = torch.finfo(torch.float32).tiny
+    return {"logits": probabilities.clamp(min=tiny).log() * cast(Tensor, model.temperature), **outputs}
+
+
 def decode(outputs: Batch, facts: Facts) -> list[dict[str, Any]]:
     """For each example its class, the probability of that, and all classes from the most probable on."""
-    classes = facts["classes"]
-    # By logits and stable: what wins is what wins when accuracy is counted, also where probabilities round to equals.
-    order = outputs["logits"].cpu().sort(dim=1, descending=True, stable=True).indices
-    probabilities = outputs["probabilities"].cpu().gather(1, order)
-    decoded = []
-    for values, indices in zip(probabilities.tolist(), order.tolist(), strict=True):
-        ranked = [{"class": classes[i], "probability": value} for i, value in zip(indices, values, strict=True)]
-        decoded.append({"class": ranked[0]["class"], "probability": values[0], "classes": ranked})
-    return decoded
+    # By logits: what wins is what wins when accuracy is counted, also where probabilities round to equals.
+    rows = zip(outputs["probabilities"].tolist(), outputs["logits"].tolist(), strict=True)
+    return [answers.class_of(facts["classes"], probabilities, logits) for probabilities, logits in rows]
+
+
+line, cells = answers.class_line, answers.class_cells
 
 
 def calibrate(model: nn.Module, outputs: Mapping[str, Tensor]) -> dict[str, float]:
@@ -202,20 +215,6 @@ def breakdown(evaluation: Evaluation, facts: Facts) -> Breakdown:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
-
-
-def line(row: Mapping[str, Any], top: int) -> str:
-    """A prediction in a line: the most probable classes, in brackets where the model abstains."""
-    told = "  ".join(f"{entry['class']} {entry['probability']:.1%}" for entry in row["classes"][:top])
-    return f"abstains ({told})" if row.get("abstains") else told
-
-
-def cells(row: Mapping[str, Any], top: int) -> dict[str, str]:
-    """A prediction as columns: ``class1``, ``probability1`` and so on; before them ``answer`` where it may be none."""
-    made: dict[str, str] = {"answer": row["class"] or ""} if "abstains" in row else {}
-    for number, entry in enumerate(row["classes"][:top], start=1):
-        made |= {f"class{number}": entry["class"], f"probability{number}": f"{entry['probability']:.6f}"}
-    return made
 
 
 def tell(outcome: Outcome, recipe: Recipe) -> list[str]:

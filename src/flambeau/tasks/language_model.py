@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +23,7 @@ from flambeau.models.gpt import GPT
 from flambeau.models.sampling import LanguageModel, generate
 from flambeau.recipe import Count, Part, Recipe
 from flambeau.task import Intake, Outcome, SampleRequest, Shown, Task, View
+from flambeau.tasks import language_program
 from flambeau.tasks.common import classless_checks, optimizer_checks, optimizer_of, tensors
 
 SPECIALS = ("<pad>", "<unk>", "<end>")
@@ -452,4 +454,5 @@ TASK = Task(
     doubts=doubts,
     trace=lambda model, batch: model(batch["window"][:, : batch["window"].shape[1] // 2].long()),
     sample=sample,
+    program=partial(language_program.program, predict),
 )

@@ -23,6 +23,7 @@ from flambeau.recipe import Part, Recipe
 from flambeau.task import Baseline, Intake, Outcome, Shown, Task, View
 from flambeau.tasks import labels
 from flambeau.tasks.common import tensors
+from flambeau.tasks.graph_program import program
 
 BASELINE_STEPS = 200
 
@@ -292,4 +293,5 @@ TASK = Task(
     keep=labels.KEPT,
     calibrate=labels.calibrate,
     baseline=baseline,
+    program=program,
 )

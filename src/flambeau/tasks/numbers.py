@@ -15,8 +15,10 @@ from flambeau.core import Batch, Evaluation, Facts, Loss, Metrics, Phase
 from flambeau.errors import DataError
 from flambeau.metrics.regression import regression
 from flambeau.models.regressor import Regressor, standardized
+from flambeau.program import Compared
 from flambeau.recipe import Recipe
 from flambeau.task import Baseline, Breakdown, Outcome
+from flambeau.tasks import answers
 from flambeau.tasks.common import loss_checks, loss_name, optimizer_checks, optimizer_of
 
 KEPT = ("values", "target")
@@ -104,21 +106,27 @@ def outputs_of(model: nn.Module, outputs: Tensor) -> dict[str, Tensor]:
     return {"values": cast(Regressor, model).values(outputs), "standard": outputs}
 
 
+EXPORTED = {
+    "values": "the numbers in the units of the data, (N, T) float32",
+    "standard": "the same as the network gives them, in units of the training data's spread, (N, T) float32",
+}
+"""What comes out of an exported graph."""
+
+
+def compared(facts: Facts) -> tuple[Compared, ...]:
+    """What an exported file must agree in: numbers to the 10,000th part of their spread."""
+    most = max(abs(end) for ends in facts["range"] for end in ends)
+    # Logarithms are turned back at the end, which makes of a difference one in proportion to the number.
+    spread = max(facts["scale"]) * (1 + most if facts["log"] else 1)
+    return Compared("standard"), Compared("values", within=1e-4 * spread + 1e-6 * most)
+
+
 def decode(outputs: Batch, facts: Facts) -> list[dict[str, Any]]:
     """For each row ``values``, the numbers by name; of a single one also ``value``."""
-    names = facts["targets"]
-    rows = [dict(zip(names, row, strict=True)) for row in outputs["values"].tolist()]
-    return [{"value": row[names[0]], "values": row} if len(names) == 1 else {"values": row} for row in rows]
+    return [answers.numbers_of(facts["targets"], values) for values in outputs["values"].tolist()]
 
 
-def line(row: Mapping[str, Any], top: int) -> str:
-    """The numbers in a line."""
-    return "  ".join(f"{name} {value:.6g}" for name, value in row["values"].items())
-
-
-def cells(row: Mapping[str, Any], top: int) -> dict[str, str]:
-    """The numbers as columns, in full."""
-    return {name: repr(value) for name, value in row["values"].items()}
+line, cells = answers.numbers_line, answers.numbers_cells
 
 
 def align(split: Split, info: Mapping[str, Any], facts: Facts) -> Split:

@@ -20,6 +20,7 @@ from flambeau.data.splits import with_test_and_validation
 from flambeau.data.waves import probe, read_sounds
 from flambeau.errors import DataError
 from flambeau.models.spectrogram import LogMel, SoundClassifier, frames
+from flambeau.program import Call, Graph, Port, Predicting, Program, Wish
 from flambeau.recipe import Part, Recipe
 from flambeau.task import Intake, Outcome, Shown, Task, View
 from flambeau.tasks import image_inputs, labels
@@ -172,6 +173,56 @@ def predict(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
     return labels.outputs_of(model, model(batch["sound"]))
 
 
+def program(model: nn.Module, facts: Facts, wish: Wish) -> Program:
+    """One graph: sounds of the model's rate and length to calibrated probabilities, the spectrogram inside.
+
+    ``static`` takes one sound at a time.
+    """
+    rate, length = facts["rate"], facts["length"]
+    rows = 1 if wish.static else 2
+    sound = Port(
+        "sound",
+        torch.randint(-8192, 8192, (rows, length)).to(torch.int16),
+        (None if wish.static else "N", None),
+        f"{length} samples at {rate:,} Hz, one channel",
+    )
+
+    def run(call: Call, batch: Batch) -> dict[str, Tensor]:
+        parts = torch.split(batch["sound"], 1) if wish.static else [batch["sound"]]
+        made = [call("model", {"sound": part})["probabilities"] for part in parts]
+        return labels.restored(model, {"probabilities": torch.cat(made)})
+
+    module = Predicting(model, predict, ["sound"], list(labels.EXPORTED))
+    return Program(
+        (Graph("model", module.eval(), (sound,), labels.EXPORTED),),
+        lambda call, raw, batch: run(call, batch),
+        labels.COMPARED,
+        {
+            "front": "sound",
+            "static": wish.static,
+            "rate": rate,
+            "length": length,
+            "fit": "silence follows what is shorter; of what is longer the stretch with the most energy",
+            "answer": {"kind": "classes"},
+        },
+        lambda: {"sound": made_up(rate, length)},
+    )
+
+
+def made_up(rate: int, length: int) -> list[Any]:
+    """Noise and sines, longer and shorter than the model's length and of another rate; one is almost silent."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(2 * length + 1, generator=generator)
+    time = torch.arange(length) / rate
+    return [
+        (0.1 * noise.numpy(), rate),
+        (0.5 * torch.sin(2 * torch.pi * 0.1 * rate * time).numpy(), rate),
+        (0.3 * noise[: max(2, length // 3)].numpy(), rate),
+        (0.3 * noise[:length].numpy(), 2 * rate),
+        (torch.full((length,), 1e-4).numpy(), rate),
+    ]
+
+
 def example(facts: Facts) -> dict[str, Tensor]:
     """A second of a sine of 440 Hz, or as much of it as the model takes, int16 ``(1, length)``."""
     time = torch.arange(facts["length"]) / facts["rate"]
@@ -316,4 +367,5 @@ TASK = Task(
     keep=labels.KEPT,
     doubts=doubts,
     calibrate=labels.calibrate,
+    program=program,
 )

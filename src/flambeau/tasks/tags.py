@@ -14,14 +14,16 @@ from flambeau.columns import Split
 from flambeau.core import Batch, Evaluation, Facts, Loss, Metrics, Phase
 from flambeau.errors import ModelError
 from flambeau.metrics.multilabel import average_precision, f1, multilabel
+from flambeau.program import Compared
 from flambeau.recipe import Recipe
 from flambeau.task import Breakdown, Outcome
+from flambeau.tasks import answers
 from flambeau.tasks.common import loss_checks, loss_name, optimizer_checks, optimizer_of, renumbered
 
 KEPT = ("probabilities", "labels")
 """What an evaluation keeps for the report."""
 
-LEAST = 0.5
+LEAST = answers.LEAST
 """From this probability on a label is said."""
 
 Elementwise = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -103,30 +105,25 @@ def outputs_of(logits: Tensor) -> dict[str, Tensor]:
     return {"logits": logits, "probabilities": logits.sigmoid()}
 
 
+EXPORTED = {"probabilities": "the probability of each label, (N, K) float32"}
+"""What comes out of an exported graph."""
+
+COMPARED = (Compared("probabilities"),)
+"""What an exported file must agree in."""
+
+
+def restored(outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What :func:`outputs_of` gives, from the probabilities alone; where one rounds to 1, its logit is 16.6."""
+    number = torch.finfo(torch.float32)
+    return {"logits": outputs["probabilities"].clamp(number.tiny, 1 - number.eps / 2).logit(), **outputs}
+
+
 def decode(outputs: Batch, facts: Facts) -> list[dict[str, Any]]:
     """For each row ``labels``, the names from a probability of a half on, and ``classes``, all by probability."""
-    names = facts["classes"]
-    decoded = []
-    for values in outputs["probabilities"].tolist():
-        order = sorted(range(len(names)), key=lambda k: -values[k])
-        ranked = [{"class": names[k], "probability": values[k]} for k in order]
-        decoded.append({"labels": [e["class"] for e in ranked if e["probability"] >= LEAST], "classes": ranked})
-    return decoded
+    return [answers.labels_of(facts["classes"], values) for values in outputs["probabilities"].tolist()]
 
 
-def line(row: Mapping[str, Any], top: int) -> str:
-    """The labels that are said, and of the others the most probable ones in brackets."""
-    chances = {entry["class"]: entry["probability"] for entry in row["classes"]}
-    said = [f"{name} {chances[name]:.1%}" for name in row["labels"]]
-    rest = [f"{name} {value:.1%}" for name, value in chances.items() if name not in row["labels"]]
-    rest = rest[: max(0, top - len(said))]
-    return "  ".join([*(said or ["none"]), *([f"({'  '.join(rest)})"] if rest else [])])
-
-
-def cells(row: Mapping[str, Any], top: int) -> dict[str, str]:
-    """The labels that are said, and the probability of each label."""
-    listed = {f"probability {entry['class']}": f"{entry['probability']:.6f}" for entry in row["classes"]}
-    return {"labels": ";".join(row["labels"]), **dict(sorted(listed.items()))}
+line, cells = answers.labels_line, answers.labels_cells
 
 
 def align(split: Split, info: Mapping[str, Any], facts: Facts) -> Split:

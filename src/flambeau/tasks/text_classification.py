@@ -14,6 +14,7 @@ from flambeau.columns import Column, Columns, Dataset, Ragged, Split
 from flambeau.core import Batch, Builder, Draw, Facts, Metrics, Scores, Transform, device_of
 from flambeau.data import texts
 from flambeau.data.hashing import key, keys
+from flambeau.data.inputs import shortened, text_inputs, text_problem
 from flambeau.data.splits import with_test_and_validation
 from flambeau.data.tokens import UNKNOWN, encode, size, train_tokenizer
 from flambeau.errors import BadRows, DataError, FlambeauError
@@ -26,6 +27,7 @@ from flambeau.recipe import Part, Recipe
 from flambeau.task import Baseline, Intake, Outcome, Shown, Task, View
 from flambeau.tasks import labels
 from flambeau.tasks.common import check_outputs, column_checks, tensors
+from flambeau.tasks.text_program import program
 
 _WORDS = 11
 """The stream of draws that words are dropped by."""
@@ -72,7 +74,7 @@ def read(raw: Columns, facts: Facts) -> dict[str, Column]:
     given = texts.texts_of(raw)
     bad: dict[int, FlambeauError] = {}
     for row, text in enumerate(given):
-        problem = texts.text_problem(text)
+        problem = text_problem(text)
         if problem:
             bad[row] = DataError(problem, received=None if isinstance(text, str) else repr(text)[:80])
     if bad:
@@ -237,7 +239,7 @@ def samples(dataset: Dataset, count: int) -> list[str | Shown]:
     label, given = train.tensor("label"), texts.texts_of(train.columns)
     share = -(-count // max(1, len(classes)))
     rows = [row for number in range(len(classes)) for row in (label == number).nonzero().flatten()[:share].tolist()]
-    return [f"{classes[int(label[row])]}: {texts.shortened(given[row], 100)}" for row in rows[:count]]
+    return [f"{classes[int(label[row])]}: {shortened(given[row], 100)}" for row in rows[:count]]
 
 
 def checks(recipe: Recipe) -> list[str]:
@@ -257,7 +259,7 @@ INTAKE = Intake(
 
 VIEW = View(
     asks="TEXT...",
-    inputs=texts.text_inputs,
+    inputs=text_inputs,
     line=labels.line,
     cells=labels.cells,
     breakdown=labels.breakdown,
@@ -308,4 +310,5 @@ TASK = Task(
     doubts=doubts,
     calibrate=labels.calibrate,
     baseline=baseline,
+    program=program,
 )

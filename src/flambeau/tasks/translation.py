@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Annotated, Any, cast
 
 import torch
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from flambeau.columns import Column, Columns, Dataset, Ragged, Split
 from flambeau.core import Batch, Builder, Evaluation, Facts, Loss, Metrics, Phase, device_of
 from flambeau.data import pairs
+from flambeau.data.inputs import sentence_error, sentence_inputs
 from flambeau.data.tokens import decode as texts_from
 from flambeau.data.tokens import encode, size, train_tokenizer
 from flambeau.errors import BadRows, DataError, FlambeauError
@@ -22,6 +23,7 @@ from flambeau.models.search import END, PAD, SPECIALS, START, UNKNOWN
 from flambeau.models.translator import Translator, check_translator
 from flambeau.recipe import NonNegative, Part, Recipe
 from flambeau.task import Breakdown, Intake, Outcome, Shown, Task, View
+from flambeau.tasks import answers, translation_program
 from flambeau.tasks.common import classless_checks, optimizer_checks, optimizer_of, tensors
 
 BANDS = ((1, 6), (7, 9), (10, 12), (13, 16), (17, 24), (25, 10**6))
@@ -115,12 +117,8 @@ def read(raw: Columns, facts: Facts) -> dict[str, Column]:
 
 
 def _texts(column: Column) -> list[str]:
-    bad: dict[int, FlambeauError] = {}
-    for row, value in enumerate(column):
-        if not isinstance(value, str):
-            bad[row] = DataError("This is not a text.", expected="str", received=type(value).__name__)
-        elif not value.strip():
-            bad[row] = DataError("The sentence is empty.", expected="a sentence")
+    errors = {row: sentence_error(value) for row, value in enumerate(column)}
+    bad: dict[int, FlambeauError] = {row: error for row, error in errors.items() if error is not None}
     if bad:
         raise BadRows(bad)
     return [text.strip() for text in cast(list[str], column)]
@@ -209,7 +207,7 @@ def decode(outputs: Batch, facts: Facts) -> list[dict[str, Any]]:
     """For each source its translation, the score it was preferred by, and whether it ended by itself."""
     texts = texts_from(facts["tokenizer"], outputs["tokens"])
     told = zip(texts, outputs["score"].tolist(), outputs["complete"].tolist(), strict=True)
-    return [{"translation": text, "score": score, "complete": complete} for text, score, complete in told]
+    return [answers.translation_of(text, score, complete) for text, score, complete in told]
 
 
 def example(facts: Facts) -> dict[str, Tensor]:
@@ -240,36 +238,6 @@ def doubts(batch: Batch, facts: Facts) -> list[str | None]:
         else:
             told.append(None)
     return told
-
-
-def inputs(arguments: Sequence[str]) -> list[tuple[str, Any]]:
-    """Sentences: each argument is one, or the name of a text file with one a line.
-
-    Raises:
-        DataError: What looks like the name of a text file is none.
-    """
-    found: list[tuple[str, Any]] = []
-    for argument in arguments:
-        if " " in argument.strip() or not argument.endswith((".txt", ".txt.gz")):
-            found.append((argument, argument))
-            continue
-        if not Path(argument).is_file():
-            raise DataError(
-                "There is no such file.", where=argument, expected="a sentence, or a text file of sentences"
-            )
-        lines = enumerate(pairs.lines_of(Path(argument)), 1)
-        found += [(f"{argument}:{number}", line) for number, line in lines if line.strip()]
-    return found
-
-
-def line(row: Mapping[str, Any], top: int) -> str:
-    """The translation."""
-    return f"{row['translation']}{'' if row['complete'] else ' [cut off: it did not end by itself]'}"
-
-
-def cells(row: Mapping[str, Any], top: int) -> dict[str, str]:
-    """The translation and its score."""
-    return {"translation": row["translation"], "score": f"{row['score']:.6f}"}
 
 
 def breakdown(evaluation: Evaluation, facts: Facts) -> Breakdown:
@@ -414,9 +382,9 @@ INTAKE = Intake(
 
 VIEW = View(
     asks="SENTENCE... (or text files with a sentence a line)",
-    inputs=inputs,
-    line=line,
-    cells=cells,
+    inputs=sentence_inputs,
+    line=answers.translation_line,
+    cells=answers.translation_cells,
     breakdown=breakdown,
     report=report,
     tell=tell,
@@ -453,4 +421,5 @@ TASK = Task(
     glance=glance,
     trace=trace,
     doubts=doubts,
+    program=partial(translation_program.program, predict),
 )

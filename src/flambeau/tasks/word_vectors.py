@@ -17,6 +17,7 @@ from flambeau.engine.optim import Factory, NamedParameters
 from flambeau.errors import BadRows, DataError, FlambeauError
 from flambeau.metrics.vectors import block_sums, losses, nearest, negative_sampling, unit
 from flambeau.models.word_vectors import Scored, WordModel
+from flambeau.program import Call, Compared, Graph, Port, Program, Wish, require_varying
 from flambeau.recipe import Count, Part, Recipe
 from flambeau.task import Intake, Outcome, Shown, Task, View
 from flambeau.tasks.common import classless_checks, optimizer_checks, optimizer_of
@@ -177,6 +178,55 @@ def predict(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
     return block_sums(scored.true, scored.counted, scored.noise, network.negatives)
 
 
+class Looked(nn.Module):
+    """The vectors of words, as a tuple."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, words: Tensor) -> tuple[Tensor]:
+        return (self.inner(words),)
+
+
+def program(model: nn.Module, facts: Facts, wish: Wish) -> Program:
+    """One graph: numbers of words to their vectors."""
+    require_varying(wish, "word-vectors")
+    network, count = cast(WordModel, model).network, facts["vocabulary"]
+    words = Port("words", torch.arange(2) % count, ("N",), "numbers of words, as the card lists them from 0 on")
+
+    def run(call: Call, raw: Columns | None, batch: Batch) -> dict[str, Tensor]:
+        # The model with the file's vectors in place of its own.
+        vectors = call("model", {"words": torch.arange(count)})["vectors"]
+        return dict(torch.func.functional_call(Answering(model), {"model.network.inner.weight": vectors}, (batch,)))
+
+    return Program(
+        (Graph("model", Looked(cast(nn.Module, network.inner)).eval(), (words,), {"vectors": "(N, D) float32"}),),
+        run,
+        (Compared("cosines"), Compared("vectors", within=0.0)),
+        {
+            "front": "words",
+            "words": facts["words"],
+            "lower": facts["lower"],
+            "similarity": "cosine",
+            "answer": {"kind": "vectors"},
+        },
+        lambda: {"query": [facts["words"][0], " + ".join(facts["words"][:3])]},
+        lambda: [("model", {"words": torch.arange(n) % count}) for n in (1, 3, 50)],
+    )
+
+
+class Answering(nn.Module):
+    """What :func:`predict` says, as a module."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        return predict(self.model, batch)
+
+
 def decode(outputs: Batch, facts: Facts) -> list[dict[str, Any]]:
     """For each query the words that are nearest to it, with the cosine."""
     words = facts["words"]
@@ -321,4 +371,5 @@ TASK = Task(
     checks=checks,
     arrange=arrange,
     trace=trace,
+    program=program,
 )
