@@ -98,6 +98,15 @@ def test_every_form_of_table_gives_the_same_data(tmp_path: Path, name: str) -> N
     assert read.splits["train"].tensor("image").shape == (8, 3, 12, 10) and facts["classes"] == ["cat", "dog"]
 
 
+def test_a_column_called_split_that_holds_none_is_not_passed_over_in_silence(tmp_path: Path) -> None:
+    files = drawn(tmp_path)
+    rows = [
+        {"file": f, "label": a, "split": place % 3} for place, (f, a) in enumerate(zip(files, ANIMALS, strict=True))
+    ]
+    notes = opened(table(tmp_path / "t.csv", rows)).info["notes"]
+    assert any("'split' was not used" in note and "0, 1, 2" in note for note in notes)
+
+
 def test_columns_are_named_and_numbers_are_in_their_order(tmp_path: Path) -> None:
     files = drawn(tmp_path)
     rows = [{"foto": file, "nr": 10 - place % 2 * 8} for place, file in enumerate(files)]

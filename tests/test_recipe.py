@@ -67,6 +67,13 @@ def test_mistakes_are_said_in_words(raw: dict[str, Any], sentence: str) -> None:
     assert "Input should" not in str(error.value)
 
 
+def test_momentum_and_nesterov_are_forms_of_sgd() -> None:
+    plain, nesterov = (parse({"optimizer": {"name": name}}).optimizer for name in ("momentum", "nesterov"))
+    assert (plain.name, plain.momentum, plain.nesterov) == ("sgd", 0.9, False)
+    assert (nesterov.name, nesterov.momentum, nesterov.nesterov) == ("sgd", 0.9, True)
+    assert parse({"optimizer": {"name": "momentum", "momentum": 0.5}}).optimizer.momentum == 0.5
+
+
 def test_all_mistakes_are_reported_together() -> None:
     raw = {"train": {"epochs": 0, "batch": 3}, "seed": -1, "model": {"name": "compct"}, "audio": {}}
     with pytest.raises(RecipeError) as error:

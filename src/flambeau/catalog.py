@@ -346,7 +346,8 @@ def _try_arguments(name: str, given: Mapping[str, Any], task: Task) -> Iterable[
 def _in_one_line(error: ModelError) -> str:
     details = (("expected", error.expected), ("received", error.received))
     said = ", ".join(f"{label} {text}" for label, text in details if text)
-    return f"{error.where}: {error.problem.removesuffix('.')}{f'; {said}' if said else ''}"
+    remedy = f". {error.remedy}" if error.remedy else ""
+    return f"{error.where}: {error.problem.removesuffix('.')}{f'; {said}' if said else ''}{remedy}"
 
 
 CHECKS = (check_names,)

@@ -83,7 +83,7 @@ class Model:
             inputs: What the task takes. For pictures a path, bytes, a PIL picture, an array ``(H, W)`` or
                 ``(H, W, C)``, a tensor ``(C, H, W)``, all uint8; for texts a ``str``. Or several: a list of these, or
                 an array or tensor of pictures with a batch dimension in front.
-            top: How many classes to list; all by default.
+            top: How many classes to list, where one of them is the answer; all by default.
             abstain_below: Gives no answer (``"class"`` is None, ``"abstains"`` is True) where the most probable class
                 has less than this probability.
 
@@ -103,7 +103,7 @@ class Model:
         for start in range(0, len(rows), BATCH):
             decoded += self._predict_rows(rows[start : start + BATCH])
         if top is not None:
-            decoded = [{**row, "classes": row["classes"][:top]} if "classes" in row else row for row in decoded]
+            decoded = [{**row, "classes": row["classes"][:top]} if "class" in row else row for row in decoded]
         if abstain_below is not None:
             decoded = [_sure_or_silent(row, abstain_below) for row in decoded]
         return decoded[0] if several is None else decoded
@@ -314,6 +314,7 @@ def _sure_or_silent(row: Any, least: float) -> dict[str, Any]:
         raise UsageError(
             "This model gives no probability of an answer, so it cannot abstain.",
             expected="a model that answers with one of several classes",
+            remedy="Leave the threshold out.",
         )
     abstains = row["probability"] < least
     return {**row, "class": None if abstains else row["class"], "abstains": abstains}

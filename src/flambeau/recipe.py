@@ -77,6 +77,8 @@ class Data(Part):
 
 
 def _as_pair(value: object) -> object:
+    if isinstance(value, int) and value < 1:
+        raise ValueError("expected at least 1")
     return [value, value] if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -247,6 +249,15 @@ class OptimizerPart(Part):
     nesterov: bool = False
     weight_decay: NonNegative = 0.0
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_sgd(cls, values: Any) -> Any:
+        """``momentum`` and ``nesterov``, by which the introductions call two forms of sgd, as what they are."""
+        forms = {"momentum": {"momentum": 0.9}, "nesterov": {"momentum": 0.9, "nesterov": True}}
+        if not isinstance(values, dict) or values.get("name") not in forms:
+            return values
+        return {**forms[values["name"]], **values, "name": "sgd"}
 
     @property
     def rate(self) -> float:

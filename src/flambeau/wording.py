@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -13,6 +15,7 @@ from flambeau.errors import did_you_mean
 def sentences(error: ValidationError, model: type[BaseModel]) -> list[str]:
     """pydantic's findings about a model, one sentence a field: a union's branches are joined."""
     by_field: dict[str, list[str]] = {}
+    meant: dict[str, str] = {}
     for item in error.errors(include_url=False):
         path = _field(item["loc"], model)
         text = item["msg"].removeprefix("Value error, ")
@@ -20,8 +23,16 @@ def sentences(error: ValidationError, model: type[BaseModel]) -> list[str]:
             text = f"there is no such setting. {did_you_mean(str(item['loc'][-1]), _known(item['loc'][:-1], model))}"
         else:
             text = f"{_expected(item['type'], item.get('ctx', {}), text)}, received {item['input']!r}"
+        if item["type"] == "literal_error" and isinstance(item["input"], str):
+            meant[path] = _suggested(item["input"], item["ctx"]["expected"])
         by_field.setdefault(path, []).append(text)
-    return [f"{path}: {_join(texts)}" for path, texts in by_field.items()]
+    return [f"{path}: {_join(texts)}{meant.get(path, '')}" for path, texts in by_field.items()]
+
+
+def _suggested(given: str, expected: str) -> str:
+    """A hint at the closest of the words that pydantic lists as 'a', 'b' or 'c'; nothing where none is close."""
+    close = difflib.get_close_matches(given.lower(), re.findall("'([^']*)'", expected), n=1)
+    return f". Did you mean {close[0]}?" if close else ""
 
 
 _EXPECTED = {

@@ -212,6 +212,8 @@ def encode_labels(
             where="train",
             received=", ".join(names) or None,
             expected="at least two classes",
+            remedy="Add rows of another class, or name the right column: --set data.columns.label=NAME. "
+            "Where a cell holds several labels, as in cat;dog: --task image-multilabel.",
         )
     return names, encoded
 

@@ -211,6 +211,7 @@ def listed(
         if table.header:
             told = ", ".join(f"{name} from {column!r}" for name, column in columns.items())
             found.notes.append(f"Read from {table.path.name}: {told}.")
+        found.notes.extend(_unused_splits(table, columns))
         whole = filled(table, columns, "skip", optional=optional)
         _add(found, whole, role, values, split, data.follow_links, inner)
     nested = any(row.inner is not None for rows in found.rows.values() for row in rows)
@@ -255,6 +256,18 @@ def _columns(
         if name in wishes or name == "group" or any(_split_of(cell) for cell in table.columns[column]):
             columns[name] = column
     return columns
+
+
+def _unused_splits(table: Table, columns: Mapping[str, str]) -> list[str]:
+    """A sentence about a column that is called after splits, holds none and so was left alone."""
+    ignored = [name for name in table.columns if name.casefold() == SPLITS[0] and name not in columns.values()]
+    if "split" in columns or not ignored:
+        return []
+    held = list(dict.fromkeys(cell.strip() for cell in table.columns[ignored[0]]))
+    return [
+        f"The column {ignored[0]!r} was not used, for it holds no names of splits: it has {', '.join(held[:4])}"
+        f"{' and others' if len(held) > 4 else ''}, and they are called train, val and test."
+    ]
 
 
 def _split_of(cell: str) -> str | None:
@@ -367,7 +380,13 @@ def _check_labels(found: Listing, path: Path, *, classes: bool) -> None:
     if not found.rows.get("train"):
         if found.bad:
             return  # the rows' own errors say more
-        raise DataError("The table has no rows of a training split.", where=path, expected="rows of train")
+        raise DataError(
+            "The table has no rows of a training split.",
+            where=path,
+            expected="rows of train",
+            received=f"rows of {', '.join(found.rows)}" if found.rows else "no rows",
+            remedy="Add such rows, or leave out the column of splits, and they are set aside by themselves.",
+        )
     if not classes:
         return
     labels = [row.label for row in found.rows["train"]]

@@ -166,8 +166,17 @@ def _require_rows(counts: Tensor, least: int, classes: Sequence[str]) -> None:
         raise DataError(
             f"Too few rows to set some aside in {len(names)} of the classes: {', '.join(names[:_SHOWN])}.",
             expected=f"at least {least} rows a class",
-            remedy="Add rows of these classes, remove the classes, or lay the data out in train, val and test.",
+            remedy="Add rows of these classes, remove the classes, or lay the data out in train, val and test."
+            + (" Numbers that are no classes are learnt by --task image-regression." if _measured(classes) else ""),
         )
+
+
+def _measured(classes: Sequence[str]) -> bool:
+    """Whether the classes look like measurements: all are numbers, and some have a fraction."""
+    try:
+        return any(not float(name).is_integer() for name in classes)
+    except (ValueError, OverflowError):
+        return False
 
 
 def _group_note(splits: Mapping[str, Split]) -> str:
@@ -247,9 +256,18 @@ def divide(split: Split, fraction: float, seed: int, classes: Sequence[str] = ()
     if bool(torch.bincount(labels[~aside], minlength=len(counts)).lt(counts.clamp(max=1)).any()) or not aside.any():
         raise DataError(
             "Setting rows aside would leave a class without any, since most of its rows are identical or in one group.",
+            expected="rows of each class in at least two groups",
+            received=", ".join(_spread(groups, labels, classes)[:_SHOWN]),
             remedy="Remove copies, choose other groups, or lay the data out in train, val and test.",
         )
     return _parted(split, aside)
+
+
+def _spread(groups: Tensor, labels: Tensor, classes: Sequence[str]) -> list[str]:
+    """Each class with the number of groups that its rows are in, the fewest first."""
+    counts = {number: len(set(groups[labels == number].tolist())) for number in sorted(set(labels.tolist()))}
+    ordered = sorted(counts.items(), key=lambda pair: pair[1])
+    return [f"{_class_name(classes, number)} in {count:,}" for number, count in ordered]
 
 
 def together(groups: Sequence[str | None], content: Sequence[int]) -> dict[str, Column]:

@@ -337,6 +337,7 @@ def choose_column(table: Table, role: str, wish: str | None, usual: Sequence[str
 
     Raises:
         DataError: There is none; the error names the columns and the setting.
+        BadRows: No row of the table could be read.
     """
     folded = {name.casefold(): name for name in table.columns}
     for name in [wish] if wish is not None else usual:
@@ -344,6 +345,8 @@ def choose_column(table: Table, role: str, wish: str | None, usual: Sequence[str
             return name
         if name.casefold() in folded:
             return folded[name.casefold()]
+    if table.bad and not table.columns:
+        raise BadRows(table.bad)
     missing = f"There is no column called {wish!r}. {did_you_mean(wish, table.columns)}" if wish is not None else (
         f"It is not clear which column holds the {role}."
     )  # fmt: skip
@@ -352,7 +355,7 @@ def choose_column(table: Table, role: str, wish: str | None, usual: Sequence[str
         where=table.path,
         expected=f"one of {', '.join(usual)}" if wish is None else None,
         received=f"columns {', '.join(table.columns)}" + ("" if table.header else " (the first row is no heading)"),
-        remedy=None if role == VALUE else f"Say which one it is: --set data.columns.{role}=NAME",
+        remedy="Correct the name." if role == VALUE else f"Say which one it is: --set data.columns.{role}=NAME",
     )
 
 

@@ -29,7 +29,7 @@ def choose(wanted: str) -> torch.device:
             f"There is no device called {wanted!r}.",
             where="device",
             expected=f"one of {', '.join(KINDS)}",
-            remedy=did_you_mean(kind, KINDS),
+            remedy=f"{did_you_mean(kind, KINDS)} cuda is a GPU of NVIDIA or AMD, mps one of Apple.",
         )
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if kind == "auto":

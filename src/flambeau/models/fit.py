@@ -54,7 +54,7 @@ class Trace:
             self.last = (name, module, tuple(output.shape))
 
 
-def check_fit(network: nn.Module, facts: Facts) -> None:
+def check_fit(network: nn.Module, facts: Facts) -> Tensor:
     """Sends two blank pictures through a network and explains what does not fit.
 
     The network is left as it was: training mode, buffers of the standard layers and random generators included. It
@@ -64,13 +64,16 @@ def check_fit(network: nn.Module, facts: Facts) -> None:
         network: From float32 ``(N, C, H, W)`` to logits ``(N, K)``.
         facts: ``classes``, ``size`` ``[height, width]`` in pixels, ``channels``.
 
+    Returns:
+        What came out, ``(2, K)``.
+
     Raises:
         ModelError: When a layer cannot take what reaches it, or the output is not one score for each class. It names
             the layer, both shapes and what to change.
 
     Example:
-        >>> check_fit(nn.Sequential(nn.Flatten(), nn.Linear(784, 2)),
-        ...           {"classes": ["cat", "dog"], "size": [28, 28], "channels": 1})
+        >>> output = check_fit(nn.Sequential(nn.Flatten(), nn.Linear(784, 2)),
+        ...                    {"classes": ["cat", "dog"], "size": [28, 28], "channels": 1})
     """
     height, width = facts["size"]
     pictures = Pictures(facts["channels"], height, width, len(facts["classes"]))
@@ -82,7 +85,7 @@ def check_fit(network: nn.Module, facts: Facts) -> None:
     # Whatever a user's own forward() raises must become a message; the original stays chained to it.
     except Exception as error:
         raise _explain_stop(network, pictures, trace, error) from error
-    _check_output(network, pictures, trace, output)
+    return _checked_output(network, pictures, trace, output)
 
 
 def _run(network: nn.Module, pictures: Pictures, trace: Trace) -> object:
@@ -158,7 +161,7 @@ def _requirement(module: nn.Module, shape: Shape) -> tuple[str | None, str | Non
     return None, None
 
 
-def _check_output(network: nn.Module, pictures: Pictures, trace: Trace, output: object) -> None:
+def _checked_output(network: nn.Module, pictures: Pictures, trace: Trace, output: object) -> Tensor:
     expected = f"N x {pictures.classes}: one score for each of the {pictures.classes} classes"
     where = type(network).__name__ if trace.last is None else _place(trace.last[0], trace.last[1])
     if not isinstance(output, Tensor):
@@ -171,7 +174,7 @@ def _check_output(network: nn.Module, pictures: Pictures, trace: Trace, output: 
         )
     shape = tuple(output.shape)
     if shape == (BATCH, pictures.classes):
-        return
+        return output
     if len(shape) == 2 and shape[0] == BATCH:
         problem = f"The network gives {shape[1]} scores a picture, and the data has {pictures.classes} classes."
         remedy = f"Give the last layer {pictures.classes} outputs."

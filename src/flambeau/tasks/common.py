@@ -10,8 +10,11 @@ from torch import Tensor
 from flambeau.columns import Columns
 from flambeau.core import Facts
 from flambeau.engine.optim import Factory, optimizer
-from flambeau.errors import DataError, did_you_mean
+from flambeau.errors import DataError, ModelError, did_you_mean
 from flambeau.recipe import Recipe
+
+SMOOTHED = ("cross-entropy", "bce")
+"""The losses that label smoothing goes with."""
 
 
 def tensors(examples: Columns) -> dict[str, Tensor]:
@@ -87,8 +90,8 @@ def loss_checks(recipe: Recipe, known: Sequence[str]) -> list[str]:
     name = loss_name(recipe, known)
     if name not in known:
         return [f"loss.name: {recipe.task} takes {', '.join(known)}, received {name!r}"]
-    if recipe.loss.label_smoothing and name not in ("cross-entropy", "bce"):
-        return [f"loss.label_smoothing: goes with cross-entropy and bce; with {name} leave it at 0"]
+    if recipe.loss.label_smoothing and name not in SMOOTHED:
+        return [f"loss.label_smoothing: goes with {' and '.join(SMOOTHED)}; with {name} leave it at 0"]
     return []
 
 
@@ -101,3 +104,25 @@ def classless_checks(recipe: Recipe) -> list[str]:
     if recipe.show.by_class or recipe.show.class_names:
         mistakes.append(f"show.by_class, show.class_names: {recipe.task} has no classes to show")
     return mistakes
+
+
+def check_outputs(recipe: Recipe, outputs: Tensor) -> None:
+    """Whether a network gives what the loss takes.
+
+    Args:
+        recipe: Its loss; only ``nll`` asks for more than scores.
+        outputs: What the network gives for some example, ``(N, K)``.
+
+    Raises:
+        ModelError: The loss takes log-probabilities and the outputs are none.
+    """
+    if recipe.loss.name != "nll" or outputs.is_meta or bool((outputs.logsumexp(1).abs() < 1e-3).all()):
+        return
+    raise ModelError(
+        "The loss nll takes log-probabilities, and the network gives scores.",
+        where="loss.name",
+        expected="a network that ends in a log-softmax",
+        received=recipe.model.name,
+        remedy="Take loss.name = cross-entropy, which has the log-softmax in it; or end the network in one, as mlp "
+        "does with model.log_softmax = true and sequential with a last layer LogSoftmax.",
+    )

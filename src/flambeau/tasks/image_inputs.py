@@ -23,7 +23,7 @@ from flambeau.models.frozen import Frozen, freeze
 from flambeau.models.regressor import Regressor
 from flambeau.recipe import Recipe
 from flambeau.task import Shown
-from flambeau.tasks.common import column_checks, tensors
+from flambeau.tasks.common import check_outputs, column_checks, tensors
 
 DEFAULT_SIDE = 64
 """The side that pictures of different sizes are brought to when the recipe names none."""
@@ -103,7 +103,7 @@ def statistics(split: Split, facts: Facts, recipe: Recipe) -> Facts:
 def network_of(recipe: Recipe, facts: Facts, builder: Builder) -> nn.Module:
     """The network that a recipe names, checked with an example of the right shape; frozen as far as it says."""
     network = builder(facts, **recipe.model.arguments())
-    check_fit(network, facts)
+    check_outputs(recipe, check_fit(network, facts))
     if not recipe.model.freeze:
         return network
     pictures = torch.rand(

@@ -131,14 +131,14 @@ def decode(outputs: Batch, facts: Facts) -> list[dict[str, Any]]:
 def line(row: Mapping[str, Any], top: int) -> str:
     """The labels that are said, and of the others the most probable ones in brackets."""
     chances = {entry["class"]: entry["probability"] for entry in row["classes"]}
-    said = [f"{name} {chances.get(name, 1.0):.1%}" for name in row["labels"]]
+    said = [f"{name} {chances[name]:.1%}" for name in row["labels"]]
     rest = [f"{name} {value:.1%}" for name, value in chances.items() if name not in row["labels"]]
     rest = rest[: max(0, top - len(said))]
     return "  ".join([*(said or ["none"]), *([f"({'  '.join(rest)})"] if rest else [])])
 
 
 def cells(row: Mapping[str, Any], top: int) -> dict[str, str]:
-    """The labels that are said, and a probability for each that is listed."""
+    """The labels that are said, and the probability of each label."""
     listed = {f"probability {entry['class']}": f"{entry['probability']:.6f}" for entry in row["classes"]}
     return {"labels": ";".join(row["labels"]), **dict(sorted(listed.items()))}
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from flambeau.columns import Column, Columns, Dataset, Ragged, Split
-from flambeau.core import Batch, Builder, Draw, Facts, Metrics, Scores, Transform
+from flambeau.core import Batch, Builder, Draw, Facts, Metrics, Scores, Transform, device_of
 from flambeau.data import texts
 from flambeau.data.hashing import key, keys
 from flambeau.data.splits import with_test_and_validation
@@ -19,12 +19,13 @@ from flambeau.data.tokens import UNKNOWN, encode, size, train_tokenizer
 from flambeau.errors import BadRows, DataError, FlambeauError
 from flambeau.metrics.classification import COLUMNS
 from flambeau.models.bert import CHECKPOINT, checkpoint_facts, load_pretrained
+from flambeau.models.fit import dry_run
 from flambeau.models.text import TextClassifier
 from flambeau.models.text_baseline import fit
 from flambeau.recipe import Part, Recipe
 from flambeau.task import Baseline, Intake, Outcome, Shown, Task, View
 from flambeau.tasks import labels
-from flambeau.tasks.common import column_checks, tensors
+from flambeau.tasks.common import check_outputs, column_checks, tensors
 from flambeau.tasks.text_program import program
 
 _WORDS = 11
@@ -131,8 +132,12 @@ def word_dropout(rate: float, unknown: int) -> Transform:
 
 
 def build(recipe: Recipe, facts: Facts, builder: Builder) -> nn.Module:
-    """The named network of tokens, with its temperature."""
-    return TextClassifier(builder(facts, **recipe.model.arguments()))
+    """The named network of tokens, with its temperature; checked with a short text where the loss asks for more."""
+    network = builder(facts, **recipe.model.arguments())
+    if recipe.loss.name == "nll":
+        with dry_run(network):
+            check_outputs(recipe, network(example(facts)["tokens"].to(device_of(network))))
+    return TextClassifier(network)
 
 
 def metrics(recipe: Recipe, facts: Facts) -> Metrics:

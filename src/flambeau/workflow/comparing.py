@@ -108,8 +108,8 @@ def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _best(runs: list[Run]) -> dict[str, list[int]]:
-    """For the selecting score of the runs' common task, and for the loss, who reached the best value."""
-    if len({run.recipe.task for run in runs}) > 1:
+    """For the selecting score of the runs' task, and for the loss, who is best; nobody where data or tasks differ."""
+    if len({(run.recipe.task, run.info["data"]["hash"]) for run in runs}) > 1:
         return {}
     # As the run itself noted it: a task of the user's own need not be executed for a comparison.
     scoring = runs[0].info.get("scoring")

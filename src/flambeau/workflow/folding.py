@@ -104,7 +104,13 @@ def train_folds(
         0.91
     """
     if folds < 2:
-        raise UsageError("Folds must be at least 2.", where="--folds", received=folds)
+        raise UsageError(
+            "There is nothing to divide into folds by.",
+            where="--folds",
+            expected="a whole number from 2",
+            received=folds,
+            remedy="Take 5 or 10, as is usual, or leave --folds out to train one run.",
+        )
     observers, settings = options.pop("observers", ()), list(options.pop("settings", ()))
     wanted = [
         recipe_for(source, recipe, model, settings=[*settings, f'data.fold="{number}/{folds}"'], **options)

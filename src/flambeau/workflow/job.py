@@ -198,6 +198,8 @@ def assemble(
     weights = known.fetch(recipe.model.arguments()) if known is not None else None
     if weights is not None:
         teller.notes([f"training begins from the weights {weights}"])
+    if recipe.initial.model is not None:
+        teller.notes([f"training goes on from the weights of {recipe.initial.model}"])
     facts, dataset = prepare(raw, task, recipe)
     recipe = with_batch_size(recipe, len(dataset.splits["train"]))
     recipe = with_settled_model(recipe, builder, facts)

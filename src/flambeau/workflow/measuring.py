@@ -116,9 +116,8 @@ def with_epochs(job: Job, rules: Rules, started: float) -> Job:
         )
     name = recipe.schedule.name if recipe.schedule.name in ANNEALED else "cosine"
     warmup = min(recipe.schedule.warmup, epochs / 2)
-    job.teller.say(
-        f"{recipe.train.minutes:g} minutes: {epochs:,} epochs of about {pace.epoch:.2g} s, with the schedule {name}"
-    )
+    fitting = f"{epochs:,} epoch{'' if epochs == 1 else 's'}"
+    job.teller.say(f"{recipe.train.minutes:g} minutes: {fitting} of about {pace.epoch:.2g} s, with the schedule {name}")
     planned = recipe.model_copy(
         update={
             "train": recipe.train.model_copy(update={"epochs": epochs, "minutes": None}),

@@ -17,6 +17,7 @@ from flambeau.models.published import published
 from flambeau.recipe import Recipe, contradictions, parse, put, read_toml, with_settings
 from flambeau.run import MODEL
 from flambeau.task import Task
+from flambeau.tasks.common import SMOOTHED
 from flambeau.userfile import in_file
 
 
@@ -58,7 +59,7 @@ def resolve(
     if init is not None:
         raw = _going_on(raw, Path(init))
     # Before the settings, since these may hold arguments of the model that a flag names.
-    raw = _renamed(raw, model or _entry(named, "model", "name"))
+    raw = _unsmoothed(_renamed(raw, model or _entry(named, "model", "name")), _entry(named, "loss", "name"))
     if _entry(named, "augment", "preset") is not None:
         # A preset replaces all that the recipe says of augmentation; single settings beside it win over it.
         raw = {table: value for table, value in raw.items() if table != "augment"}
@@ -127,10 +128,19 @@ def _going_on(raw: dict[str, Any], init: Path) -> dict[str, Any]:
     """The tables with the network of a saved model, and the pictures that it takes."""
     path = init / MODEL if init.is_dir() else init
     earlier = read_header(path).description
+    wanted, known = catalog.task(raw.get("task", Recipe().task)), catalog.task(earlier.task)
+    if known.input != wanted.input:
+        raise ModelError(
+            "The model is of another kind of data.",
+            where=init,
+            expected=f"a model that takes what {wanted.name} takes",
+            received=f"a model for {known.name}",
+            remedy="Go on from another model, or leave --init out.",
+        )
     model = dict(earlier.recipe.get("model", {}))
     model.pop("pretrained", None)  # they have become this model's weights
     facts, images = earlier.facts, dict(raw.get("images", {}))
-    if "images" in catalog.task(earlier.task).parts:
+    if "images" in known.parts:
         images = {name: facts[name] for name in ("size", "channels", "mean", "std") if facts.get(name)} | images
     given = {"task": earlier.task, "model": model, "initial": {"model": str(path.absolute())}}
     return {**raw, **given, **({"images": images} if images else {})}
@@ -183,6 +193,14 @@ def _renamed(raw: dict[str, Any], model: str | None) -> dict[str, Any]:
     if model is None or not isinstance(former, Mapping) or former.get("name", Recipe().model.name) == model:
         return raw
     return {**raw, "model": {"name": model}}
+
+
+def _unsmoothed(raw: dict[str, Any], loss: str | None) -> dict[str, Any]:
+    """The tables without the recipe's label smoothing, where another loss is asked for that has nothing to smooth."""
+    given = raw.get("loss", {})
+    if loss in (None, "auto", *SMOOTHED) or not isinstance(given, Mapping):
+        return raw
+    return {**raw, "loss": {key: value for key, value in given.items() if key != "label_smoothing"}}
 
 
 def _load(

@@ -202,7 +202,7 @@ def resume(
             torch.set_num_threads(run.info["threads"])
         _require_source(run, source, model)
         job = assemble(run.recipe, source, model, teller, device=device or run.info["device"])
-        _require_same_data(run, job)
+        require_same_data(run, job)
         state = job.new_state()
         if epochs is not None:
             run.save_info(status="training", segments=[segment.to_dict() for segment in segments])
@@ -348,7 +348,12 @@ def _require_source(run: Run, source: Any, model: Any) -> None:
         )
 
 
-def _require_same_data(run: Run, job: Job) -> None:
+def require_same_data(run: Run, job: Job) -> None:
+    """Refuses data that is not what it was when a run began.
+
+    Raises:
+        RunError: It is not, or gives other facts.
+    """
     before = run.info["data"]["hash"]
     where = job.dataset.info.get("source") or job.dataset.name
     if job.dataset.hash != before:
