@@ -127,7 +127,7 @@ def test_objects_of_python_and_mistakes(tmp_path: Path) -> None:
     assert found.scores["test/accuracy"].mean == sum(found.scores["test/accuracy"].values) / 2
     again = flambeau.train_folds(data, 2, model=network, epochs=1, out=tmp_path / "a", settings=TINY[1:], quiet=True)
     assert again.scores == found.scores
-    with pytest.raises(UsageError, match="at least 2"):
+    with pytest.raises(UsageError, match="whole number from 2"):
         flambeau.train_folds("digits", 1, quiet=True)
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "mine.txt").write_text("mine")

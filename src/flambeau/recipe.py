@@ -255,9 +255,8 @@ class OptimizerPart(Part):
     def _of_sgd(cls, values: Any) -> Any:
         """``momentum`` and ``nesterov``, by which the introductions call two forms of sgd, as what they are."""
         forms = {"momentum": {"momentum": 0.9}, "nesterov": {"momentum": 0.9, "nesterov": True}}
-        if not isinstance(values, dict) or values.get("name") not in forms:
-            return values
-        return {**forms[values["name"]], **values, "name": "sgd"}
+        name = values.get("name") if isinstance(values, dict) else None
+        return {**forms[name], **values, "name": "sgd"} if isinstance(name, str) and name in forms else values
 
     @property
     def rate(self) -> float:

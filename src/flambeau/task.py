@@ -234,7 +234,7 @@ class Task:
         ready: Puts into a fresh model what it needs of the data and JSON facts cannot hold, such as a graph.
         condense: A split with what never changes in training computed beforehand, such as the features of a frozen
             network, so that it is not computed in every epoch; the split itself where there is nothing of the kind.
-        keep: Outputs and columns of the batch that an evaluation keeps for calibration and report.
+        keep: Outputs and columns of the batch, where it has them, that an evaluation keeps for calibration and report.
         glance: A cheaper ``predict`` for the validation between epochs.
         trace: One plain pass through the model, for counting layers where ``predict`` is a search.
         doubts: For each example of a batch a sentence when it is unlike everything the model was trained on, else
