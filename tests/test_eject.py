@@ -19,7 +19,7 @@ from torch import nn
 import flambeau
 from flambeau.eject.copying import Copier
 from flambeau.eject.network import GENERATOR, held, recorded
-from flambeau.errors import UsageError
+from flambeau.errors import RunError
 from flambeau.run import Run
 
 QUICK = ("log.every=1", "log.tensorboard=false", "train.threads=1")
@@ -218,10 +218,20 @@ def test_the_command_writes_a_script_and_says_how_to_run_it(fast: dict[str, Run]
     assert found["lines"] > 100 and Path(found["out"]).name == "train.py" and len(found["files"]) == 2
 
 
-def test_a_network_that_no_script_can_say_is_refused(tmp_path: Path) -> None:
+def test_a_network_of_torchvision_comes_from_its_builder(tmp_path: Path) -> None:
     settings = (*QUICK, "train.epochs=1", "train.batch_size=700", "images.size=8")
     run = flambeau.train("digits", model="shufflenet_v2_x0_5", settings=settings, out=tmp_path / "run", quiet=True)
-    with pytest.raises(UsageError, match="ShuffleNetV2 has its layers replaced"):
+    flambeau.eject_run(run, tmp_path / "train.py")
+    text = (tmp_path / "train.py").read_text(encoding="utf-8")
+    assert "torchvision.models.shufflenet_v2_x0_5(num_classes=10)" in text and "set_submodule('conv1.0'" in text
+    execute([tmp_path / "train.py"])
+    require_equal(run, tmp_path)
+
+
+def test_a_run_that_no_script_can_say_is_refused(fast: dict[str, Run], tmp_path: Path) -> None:
+    settings = (*QUICK, "train.epochs=1", "train.batch_size=700", "model.freeze=true")
+    run = flambeau.train("digits", init=fast["rich"].path, settings=settings, out=tmp_path / "run", quiet=True)
+    with pytest.raises(RunError, match="froze a part"):
         flambeau.eject_run(run, tmp_path / "train.py")
     assert not (tmp_path / "train.py").exists()
 

@@ -16,7 +16,8 @@ from flambeau import catalog
 from flambeau.core import Batch
 from flambeau.engine.evaluate import evaluation_mode
 from flambeau.errors import ModelError, UsageError
-from flambeau.export import formats, gate, onnx
+from flambeau.export import formats, gate
+from flambeau.export.portable.card import KEY
 from flambeau.export.recurrence import with_gates
 from flambeau.export.writing import calling, export_model, program_of
 from flambeau.model import Model, load
@@ -137,7 +138,7 @@ def assert_documented(paths: dict[str, Path], program: Program) -> None:
 
     for graph in program.graphs:
         session = onnxruntime.InferenceSession(str(paths[graph.name]), providers=["CPUExecutionProvider"])
-        card = json.loads(session.get_modelmeta().custom_metadata_map[onnx.CARD])
+        card = json.loads(session.get_modelmeta().custom_metadata_map[KEY])
         assert card["graph"] == graph.name and card["preprocessing"]["front"] == program.card["front"]
         assert list(card["inputs"]) == [port.name for port in graph.inputs]
         assert list(card["outputs"]) == [output.name for output in session.get_outputs()]

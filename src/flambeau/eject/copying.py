@@ -29,6 +29,7 @@ from flambeau.eject.located import (
     import_of,
     tested,
 )
+from flambeau.eject.published import Published, definition
 from flambeau.eject.values import Scope, Unknown, closure_of, is_mode, is_ours, plain_text, value_of
 
 _TABLE = 1000
@@ -78,6 +79,8 @@ class Copier:
         """Whether the network's text has zeros in place of numbers that are too many to write."""
         self.made: dict[int, tuple[nn.Module, tuple[Any, ...], dict[str, Any]]] = {}
         """How each module of the network was made: itself, positional and named arguments, by its id."""
+        self.published: dict[int, Published] = {}
+        """The networks that torchvision's builders made, by their ids."""
         self._by_key: dict[Any, Item] = {}
         self._kept: list[Any] = []
 
@@ -125,7 +128,8 @@ class Copier:
         """A value as the script may write it, or None where it cannot."""
         if isinstance(value, nn.Module):
             bare = not is_ours(type(value)) and not list(value.parameters()) and not list(value.children())
-            return self.module(value) if id(value) in self.made or bare else None
+            known = id(value) in self.made or id(value) in self.published
+            return self.module(value) if known or bare else None
         if isinstance(value, type):
             return self._class_name(value)
         if isinstance(value, types.FunctionType) and is_ours(value):
@@ -342,6 +346,16 @@ class Copier:
         from flambeau.eject.network import written_module
 
         return written_module(self, module, indent)
+
+    def publisheds_place(self, found: Published) -> str:
+        """The place of the function that makes a network of torchvision."""
+        key = ("published", id(found.network))
+        if key not in self._by_key:
+            self.imports |= {"import torchvision", "from torch import nn"}
+            item = self._new(key, f"{found.name}_network")
+            item.text = definition(found, item.place)
+            self._finish(item)
+        return self._by_key[key].place
 
     def class_item(self, kind: type) -> Item:
         """The copied definition of a class of ours."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from flambeau.eject.copying import Copier
 from flambeau.eject.located import LINE
+from flambeau.eject.published import Published, is_published, noting_builders
 from flambeau.eject.values import is_ours
 from flambeau.errors import UsageError
 
@@ -41,8 +42,11 @@ class Making:
         """Notes whether anybody but a constructor has drawn numbers since the last one was done."""
         self.drawn |= self.generator is not None and not torch.equal(self.generator, torch.get_rng_state())
 
-    def finish(self) -> None:
+    def finish(self, published: Mapping[int, Published]) -> None:
         """Notes what has happened since the constructors were done.
+
+        Args:
+            published: Networks that were not made by constructors of ours; all their weights count as changed.
 
         Raises:
             UsageError: Layers were changed, so that the constructors' arguments do not tell what the network is.
@@ -50,7 +54,10 @@ class Making:
         assert self.model is not None
         names = {id(module): name for name, module in self.model.named_modules()}
         self.look()
+        inside = {id(module) for found in published.values() for module in found.network.modules()}
         for module, before in self.made:
+            if id(module) in inside:
+                continue
             now = module.state_dict()
             if {name: value.shape for name, value in before.items()} != {n: v.shape for n, v in now.items()}:
                 raise UsageError(
@@ -62,6 +69,10 @@ class Making:
                 prefix = names[id(module)]
                 different = {name for name, value in now.items() if not torch.equal(value, before[name])}
                 self.changed |= {f"{prefix}.{name}" if prefix else name for name in different}
+        for prefix, module in self.model.named_modules():
+            if id(module) in published:
+                self.changed |= {f"{prefix}.{name}" if prefix else name for name in module.state_dict()}
+                self.drawn = True
 
 
 def recorded(copier: Copier, build: Callable[[], nn.Module]) -> Making:
@@ -69,20 +80,26 @@ def recorded(copier: Copier, build: Callable[[], nn.Module]) -> Making:
 
     It is built again and again until all classes are known whose layers it is made of.
     """
-    kinds = {type(module) for module in build().modules()}
+    kinds = {type(module) for module in build().modules() if not is_published(type(module))}
     while True:
         making = Making()
         with contextlib.ExitStack() as stack:
+            stack.enter_context(noting_builders(copier.published))
             for kind in kinds:
                 stack.enter_context(_noting(copier, kind, making))
             making.model = build()
-            making.finish()
+            making.finish(copier.published)
         passed = [v for _, given, named in copier.made.values() for v in (*given, *named.values())]
-        missing = {type(v) for v in passed if isinstance(v, nn.Module) and id(v) not in copier.made}
+        missing = {
+            type(v)
+            for v in passed
+            if isinstance(v, nn.Module) and id(v) not in copier.made and not is_published(type(v))
+        }
         if missing <= kinds:
             return making
         kinds |= missing
         copier.made.clear()
+        copier.published.clear()
 
 
 GENERATOR = "generator"
@@ -118,6 +135,9 @@ def _noting(copier: Copier, kind: type[nn.Module], making: Making) -> Iterator[N
     own = "__init__" in vars(kind)
 
     def noting(self: nn.Module, *positional: Any, **named: Any) -> None:
+        if is_published(type(self)):  # of a class that inherits from this one
+            before(self, *positional, **named)
+            return
         if type(self) is kind:
             copier.made[id(self)] = (self, positional, named)
         if making.depth == 0:
@@ -143,6 +163,8 @@ def _noting(copier: Copier, kind: type[nn.Module], making: Making) -> Iterator[N
 def written_module(copier: Copier, module: nn.Module, indent: int = 0) -> str:
     """The expression that makes a module; over several lines where one is too short."""
     kind = type(module)
+    if id(module) in copier.published:
+        return copier.publisheds_place(copier.published[id(module)]) + "()"
     if kind is nn.Sequential:
         return _sequential(copier, module, indent)
     if not is_ours(kind):
