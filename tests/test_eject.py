@@ -42,7 +42,6 @@ class Case:
 
 
 FAST = {
-    "default": Case("digits", None, ("train.epochs=2", "train.batch_size=256")),
     "walk": Case("digits", "tutorial/mnist", ("train.epochs=1", "train.batch_size=500")),
     "rich": Case(
         "digits",
@@ -147,6 +146,7 @@ def test_every_recipe_of_pictures_is_reproduced(tmp_path: Path) -> None:
         require_equal(run, tmp_path / name)
 
 
+@pytest.mark.slow
 def test_what_nobody_has_written_down_is_copied_too(tmp_path: Path) -> None:
     """A network from the user's own file: its class, its helpers and its constants come along."""
     (tmp_path / "net.py").write_text(
@@ -218,6 +218,7 @@ def test_the_command_writes_a_script_and_says_how_to_run_it(fast: dict[str, Run]
     assert found["lines"] > 100 and Path(found["out"]).name == "train.py" and len(found["files"]) == 2
 
 
+@pytest.mark.slow
 def test_a_network_of_torchvision_comes_from_its_builder(tmp_path: Path) -> None:
     settings = (*QUICK, "train.epochs=1", "train.batch_size=700", "images.size=8")
     run = flambeau.train("digits", model="shufflenet_v2_x0_5", settings=settings, out=tmp_path / "run", quiet=True)

@@ -181,8 +181,11 @@ RUNS: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
     ),
 }
 
+OFTEN = ("lenet, mirror and shift", "log-softmax and nll")
+"""Those among the fast tests."""
 
-@pytest.mark.parametrize("name", RUNS)
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in OFTEN else pytest.mark.slow) for name in RUNS])
 def test_losses_are_those_of_pytorch_in_float64(name: str, tmp_path: Path) -> None:
     source, settings, arguments = RUNS[name]
     text = compare(begun(tmp_path / "run", source, *settings, **arguments), tmp_path)

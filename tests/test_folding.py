@@ -84,6 +84,7 @@ def test_folds_that_mean_nothing(fold: object) -> None:
         recipes.parse({"data": {"fold": fold}})
 
 
+@pytest.mark.slow
 def test_the_command_trains_resumes_and_sums_up(tmp_path: Path, call: Command) -> None:
     asked = ["train", "digits", "--model", "mlp", "--epochs", "1", "--folds", "3", "--out", "runs"]
     asked += [word for setting in TINY for word in ("--set", setting)]

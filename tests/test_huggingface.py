@@ -136,6 +136,7 @@ def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.remedy == "pip install 'flambeau[huggingface]'"
 
 
+@pytest.mark.slow
 def test_a_name_that_cannot_be_loaded(process: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))

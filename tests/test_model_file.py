@@ -133,6 +133,7 @@ def test_it_is_a_plain_safetensors_file_with_one_description(tmp_path: Path) -> 
     assert put_together(header, description, data) == put_together(*taken_apart(good()), honest=False)
 
 
+@pytest.mark.slow
 def test_it_loads_in_another_process_to_the_same_predictions(tmp_path: Path) -> None:
     path = written(tmp_path, good())
     code = (
@@ -346,7 +347,7 @@ def with_shape(shape: list[int], offsets: list[int]) -> bytes:
 
 def many_tensors() -> bytes:
     _, description, _ = taken_apart(good())
-    header = {f"t{n}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for n in range(200_000)}
+    header = {f"t{n}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for n in range(60_000)}
     return put_together(header, description, b"")
 
 
@@ -378,7 +379,7 @@ HOSTILE = {
     "a deep description": lambda: deep('{"facts":' + '{"a":' * 100_000),
     "a deep but whole description": lambda: deep('{"facts":' + '{"a":' * 900 + "1" + "}" * 901),
     "a lone surrogate": lambda: deep('{"task": "\\ud800"}'),
-    "200,000 tensors": many_tensors,
+    "60,000 tensors": many_tensors,
     "a huge shape": lambda: with_shape([HUGE, HUGE], [0, 4]),
     "a shape that overflows": lambda: with_shape([2**63, 2**63, 2**63], [0, 4]),
     "a negative shape": lambda: with_shape([-1, -4], [0, 4]),

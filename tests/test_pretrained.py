@@ -166,6 +166,7 @@ def test_training_begins_from_the_weights(published: dict[str, Tensor], pictures
         assert torch.allclose(learnt[name], published[name], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_frozen_network_keeps_its_weights_and_learns_a_head(
     published: dict[str, Tensor], pictures: Path, tmp_path: Path
 ) -> None:
