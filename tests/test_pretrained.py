@@ -378,6 +378,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
 TIMM = """
 import sys, torch
 from flambeau.errors import ModelError
+from flambeau.models.frozen import freeze
 from flambeau.models.timm_networks import Network
 
 network, asked = Network("resnet10t"), {"pretrained": True}
