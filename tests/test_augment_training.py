@@ -101,6 +101,7 @@ class StoppedError(Exception):
     """What stands for a kill."""
 
 
+@pytest.mark.slow
 def test_a_run_with_everything_on_resumes_to_the_same_bits(tmp_path: Path) -> None:
     augment = {
         "preset": "strong", "shift": 1, "rotate": 30, "brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "hue": 0.1

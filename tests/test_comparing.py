@@ -63,6 +63,7 @@ def test_a_run_is_taken_as_an_object_too(trained: Path) -> None:
     assert flambeau.compare([flambeau.Run(trained), trained]).differences == {}
 
 
+@pytest.mark.slow
 def test_other_splits_and_other_data_are_noted(trained: Path, other: Path, tmp_path: Path) -> None:
     moved = fit(tmp_path / "moved", "data.split_seed=1")
     (note,) = flambeau.compare([trained, moved]).notes

@@ -30,6 +30,7 @@ def small(out: Path, *settings: str, **more: Any) -> Run:
     return flambeau.train("digits", settings=[*(TINY if given["model"] == "mlp" else ()), *settings], out=out, **given)
 
 
+@pytest.mark.slow
 def test_precision_is_recorded_and_scores_are_those_of_32_bits(tmp_path: Path) -> None:
     auto = small(tmp_path / "auto", "train.precision=auto")
     assert auto.recipe.train.precision == "float32", "the rule's answer for processors"

@@ -100,7 +100,9 @@ def runnable(page: Path) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [pytest.param(page, id=name_of(page)) for page in PAGES if runnable(page)])
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, id=name_of(page)) for page in [ROOT / "README.md", *PAGES] if runnable(page)]
+)
 def test_examples_run(page: Path, tmp_path: Path, kept: Path) -> None:
     text = page.read_text(encoding="utf-8")
     folder = tmp_path / "page"

@@ -110,6 +110,7 @@ def test_what_cannot_be_frozen(network: nn.Module, what: bool | list[str], said:
     assert caught.value.where == "model.freeze"
 
 
+@pytest.mark.slow
 def test_a_network_of_ones_own_file(call: Command, pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(NET)
     model = f"{tmp_path / 'net.py'}:Net"
@@ -130,6 +131,7 @@ def test_a_network_of_ones_own_file(call: Command, pictures: Path, tmp_path: Pat
     assert done.code == 2 and "no part called 'feature'. Did you mean features" in done.err
 
 
+@pytest.mark.slow
 def test_a_sequence_given_in_python(pictures: Path, tmp_path: Path) -> None:
     def made() -> nn.Sequential:
         torch.manual_seed(3)

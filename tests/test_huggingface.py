@@ -102,6 +102,7 @@ def test_pictures_that_are_files_begin_at_the_working_folder(tmp_path: Path, mon
     assert caught.value.where == "dataset-train:1"
 
 
+@pytest.mark.slow
 def test_a_saved_folder_trains_and_resumes_from_the_command_line(tmp_path: Path, call: Command) -> None:
     hub.DatasetDict({"train": made(0, 40), "test": made(50, 10)}).save_to_disk(str(tmp_path / "owls"))
     assert task_of(str(tmp_path / "owls")) == "image-classification"

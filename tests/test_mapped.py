@@ -40,6 +40,7 @@ def entries(own_cache: Path) -> list[Path]:
     return sorted((own_cache / "prepared").glob("[!.]*"))
 
 
+@pytest.mark.slow
 def test_training_from_the_map_gives_the_same_bits(tmp_path: Path, pictures: Path, own_cache: Path) -> None:
     runs = {
         memory: flambeau.train(

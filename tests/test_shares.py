@@ -237,6 +237,7 @@ def test_balanced_weights_count_shares() -> None:
     assert labels.counted(split, 2) == [1.5, 0.5] and labels.counted(split.without("target"), 2) == [2, 0]
 
 
+@pytest.mark.slow
 def test_votes_through_the_commands(call: Command, tmp_path: Path) -> None:
     """Trained, resumed, evaluated on votes and on classes, reported; and refused where the classes are others."""
     path = csv(tmp_path / "data", [",".join(map(str, votes_of(number))) for number in range(150)])

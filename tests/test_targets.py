@@ -172,6 +172,7 @@ def test_every_loss_of_labels_is_a_mean_over_labels_and_adds_up(loss: str) -> No
     assert float(phase.loss(model, right).total) < whole or right["labels"].equal(batch["labels"])
 
 
+@pytest.mark.slow
 def test_labels_through_the_commands(call: Command, tmp_path: Path) -> None:
     """Bright pictures are ``bright``, those with a white row ``row``; both are learnt from a table and told apart."""
     folder = tmp_path / "data"

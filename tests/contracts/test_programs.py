@@ -31,7 +31,13 @@ FRONTS = {"picture", "text", "sound", "translation", "tokens", "noise", "graph",
 QUICK = ("node-classification", "word-vectors")
 """Tasks whose graphs are small enough to be exported every time."""
 
+OFTEN = (*QUICK, "image-classification", "text-classification")
+"""Tasks whose graphs are called every time."""
+
 every_task = pytest.mark.parametrize("name", TASKS)
+often = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in OFTEN else pytest.mark.slow) for name in TASKS]
+)
 exported = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in TASKS]
 )
@@ -65,7 +71,7 @@ def assert_answers(name: str, base: Path, model: Model, program: Program, call: 
         assert close([certain(row) for row in answers(model, program, call, some)], wanted)
 
 
-@every_task
+@often
 def test_a_program_answers_as_its_model_does(name: str, base: Path) -> None:
     model = load(trained(name, base).path)
     program = program_of(model, Wish())
