@@ -11,7 +11,7 @@ import torch
 
 from flambeau.core import Batch
 from flambeau.errors import MissingExtra
-from flambeau.export.formats import Format, Runner, in_order, refused, traced
+from flambeau.export.formats import Format, Runner, in_order, quiet_log, refused, traced
 from flambeau.program import Graph
 
 CARD = "flambeau.json"
@@ -61,8 +61,15 @@ def quantize(graph: Graph, out: Path, card: str, calls: Sequence[Batch]) -> None
 def opened(path: Path) -> Runner:
     """Runs a file with PyTorch."""
     extra = {CARD: ""}
-    module = torch.export.load(path, extra_files=extra).module()
-    card = json.loads(extra[CARD])
+    try:
+        with quiet_log("torch.export"):
+            program = torch.export.load(path, extra_files=extra)
+    except RuntimeError:
+        # Steps in 8 bits are torchao's operators, which are there once it is imported.
+        if not _with_torchao():
+            raise
+        program = torch.export.load(path, extra_files=extra)
+    module, card = program.module(), json.loads(extra[CARD])
     inputs, outputs = list(card["inputs"]), list(card["outputs"])
 
     def run(batch: Batch) -> dict[str, torch.Tensor]:
@@ -70,6 +77,15 @@ def opened(path: Path) -> Runner:
             return dict(zip(outputs, module(*in_order(inputs, batch)), strict=True))
 
     return run
+
+
+def _with_torchao() -> bool:
+    """Brings torchao's operators in; whether it is installed."""
+    try:
+        import torchao.quantization.pt2e  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 FORMAT = Format(
