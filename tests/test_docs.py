@@ -20,7 +20,7 @@ import typer.main
 from pydantic import BaseModel
 
 from flambeau import catalog
-from flambeau.cli.main import app
+from flambeau.cli.main import application
 from flambeau.models.published import TORCHVISION
 from flambeau.recipe import Recipe
 
@@ -34,7 +34,7 @@ CLASSES = {"bag": 8, "boot": 9, "dress": 3, "trousers": 1}
 """The classes of ``photos/``, and what Fashion-MNIST numbers them."""
 
 ON_PAGE = {"tasks": "lists", "datasets": "lists", "models": "lists", "recipes": "lists"}
-COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+COMMANDS: dict[str, Any] = typer.main.get_command(application()).commands  # type: ignore[attr-defined]
 
 
 def script() -> ModuleType:

@@ -2,42 +2,54 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
 import sys
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
 
 from flambeau import __version__
-from flambeau.cli import compare, eject, evaluate, export, import_, inspect, listing, predict, resume, sample, train
 from flambeau.engine.memory import keep_freed_memory
 
-app = typer.Typer(
-    name="flambeau",
-    help="From labelled data to a trained, measured, saved and exported PyTorch model.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+COMMANDS = {
+    "train": "train:train",
+    "resume": "resume:resume",
+    "evaluate": "evaluate:evaluate",
+    "predict": "predict:predict",
+    "sample": "sample:sample",
+    "inspect": "inspect:inspect",
+    "export": "export:export",
+    "eject": "eject:eject",
+    "import": "import_:import_",
+    "compare": "compare:compare",
+    "tasks": "listing:tasks",
+    "datasets": "listing:datasets",
+    "models": "listing:models",
+    "recipes": "listing:recipes",
+}
+"""Module and function of each command, in the order of ``--help``; a call imports only the one that it names."""
 
-app.command("train")(train.train)
-app.command("resume")(resume.resume)
-app.command("evaluate")(evaluate.evaluate)
-app.command("predict")(predict.predict)
-app.command("sample")(sample.sample)
-app.command("inspect")(inspect.inspect)
-app.command("export")(export.export)
-app.command("eject")(eject.eject)
-app.command("import")(import_.import_)
-app.command("compare")(compare.compare)
-app.command("tasks")(listing.tasks)
-app.command("datasets")(listing.datasets)
-app.command("models")(listing.models)
-app.command("recipes")(listing.recipes)
+
+def application(names: Iterable[str] = COMMANDS) -> typer.Typer:
+    """The command line with these commands."""
+    app = typer.Typer(
+        name="flambeau",
+        help="From labelled data to a trained, measured, saved and exported PyTorch model.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(callback)
+    for name in names:
+        module, _, function = COMMANDS[name].partition(":")
+        app.command(name)(getattr(importlib.import_module(f"flambeau.cli.{module}"), function))
+    return app
 
 
 def _show_version(wanted: bool) -> None:
@@ -46,7 +58,6 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def callback(
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
@@ -81,8 +92,11 @@ def main(arguments: list[str] | None = None) -> None:
     # GNU OpenMP, which PyTorch brings along on Linux, lets waiting threads spin for long: beside one other busy
     # program training took 5 to 15 times as long. Short spinning costs an idle machine nothing that could be measured.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    # NumPy's OpenBLAS lets its threads wait likewise once they are started: 60 ms of a command that multiplies nothing.
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     keep_freed_memory()
-    command: Any = typer.main.get_command(app)
+    named = {next((argument for argument in given if not argument.startswith("-")), "")}
+    command: Any = typer.main.get_command(application(COMMANDS.keys() & named or COMMANDS))
     try:
         code = command.main(args=given, prog_name="flambeau", standalone_mode=False)
     except _Misuse as error:
