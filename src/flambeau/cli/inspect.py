@@ -204,9 +204,9 @@ def _print_model(to: Output, facts: dict[str, Any]) -> None:
 
 
 def _print_exported(to: Output, path: Path, form: str) -> None:
-    from flambeau.export.portable.exported import read_card
+    from flambeau.export.portable.running import look
 
-    card = read_card(path, form).values
+    card = look(path, form).card.values
     to.text(f"{form} file for {card['task']}, trained on {card.get('data', {}).get('name')}")
     if card.get("classes"):
         to.paragraph(f"{len(card['classes'])} classes: {', '.join(card['classes'])}", "")

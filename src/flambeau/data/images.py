@@ -18,6 +18,7 @@ from flambeau.columns import Column
 from flambeau.data import decoding
 from flambeau.data.decoding import Warn, ignore, luma, remedy_for
 from flambeau.data.opening import DEFAULT_RULES, PictureRules, check_size, quiet, read_header
+from flambeau.data.resizing import HALF, triangles
 from flambeau.errors import BadRows, DataError, FlambeauError
 
 
@@ -101,32 +102,17 @@ def resized(planes: Tensor, size: tuple[int, int]) -> Tensor:
     small = torch.nn.functional.interpolate(
         planes.to(torch.float32), size=size, mode="bilinear", align_corners=False, antialias=True
     )
-    return (small + _HALF).floor().clamp(0, 255)
+    return (small + HALF).floor().clamp(0, 255)
 
 
 def resized_by_matrices(planes: Tensor, size: tuple[int, int]) -> Tensor:
-    """As :func:`resized`, from sums and products alone, for graphs in formats that have no antialiased resize.
-
-    Each side is multiplied by a matrix of triangular weights, as wide as the scale where pictures shrink.
-    """
-    down, across = (_triangles(planes.shape[axis - 2], size[axis], planes.device) for axis in (0, 1))
-    small = down @ planes.to(torch.float32) @ across.transpose(0, 1)
-    return (small + _HALF).floor().clamp(0, 255)
-
-
-def _triangles(before: int, after: int, device: torch.device) -> Tensor:
-    """What each of ``before`` pixels gives to each of ``after``, ``(after, before)``; rows sum to 1."""
-    place = torch.arange(before, dtype=torch.float32, device=device) + 0.5
-    # Of the last place, not of the number: a graph whose sizes are open cannot compare numbers while it is made.
-    scale = (place[-1:] + 0.5) / after
-    centre = (torch.arange(after, dtype=torch.float32, device=device).unsqueeze(1) + 0.5) * scale
-    weight = (1 - (place - centre).abs() / scale.clamp(min=1)).clamp(min=0)
-    return weight / weight.sum(1, keepdim=True)
-
-
-_HALF = 0.501
-"""Added before rounding down. Exact halves are frequent (two pixels made one), and other programs' resizes end a
-millionth above or below them: where a half itself is the border, the same picture would round both ways."""
+    """As :func:`resized`, from sums and products alone, for graphs in formats that have no antialiased resize."""
+    sides = zip(planes.shape[-2:], size, strict=True)
+    down, across = (
+        triangles(*(torch.arange(n, dtype=torch.float32, device=planes.device) for n in pair)) for pair in sides
+    )
+    small: Tensor = down @ planes.to(torch.float32) @ across.transpose(0, 1)
+    return (small + HALF).floor().clamp(0, 255)
 
 
 def _grey(pictures: Tensor) -> Tensor:

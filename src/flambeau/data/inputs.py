@@ -1,4 +1,4 @@
-"""What the arguments of ``predict`` stand for: pictures and texts. No PyTorch is needed, for exported files use it."""
+"""What the arguments of ``predict`` stand for where they are texts. No PyTorch is needed, for exported files use it."""
 
 from __future__ import annotations
 
@@ -6,34 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flambeau.data.opening import EXTENSIONS
 from flambeau.data.tables import lines_of, read_text
 from flambeau.errors import DataError
 
 LONGEST = 1_000_000
 """Characters of a text beyond which it is a mistake rather than a text."""
-
-
-def picture_inputs(arguments: Sequence[str]) -> list[tuple[str, Any]]:
-    """The pictures that arguments of ``predict`` name: files, and folders with every picture in them.
-
-    Raises:
-        DataError: There is no picture in a folder.
-    """
-    files: list[Path] = []
-    for path in map(Path, arguments):
-        if not path.is_dir():
-            files.append(path)
-            continue
-        inside = sorted(entry for entry in path.rglob("*") if entry.suffix.lower() in EXTENSIONS)
-        if not inside:
-            raise DataError(
-                "There is no picture in the folder.",
-                where=path,
-                expected=f"files ending in {', '.join(sorted(EXTENSIONS))}",
-            )
-        files += inside
-    return [(str(path), path) for path in files]
 
 
 def text_inputs(arguments: Sequence[str]) -> list[tuple[str, str]]:

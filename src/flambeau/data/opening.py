@@ -11,7 +11,7 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -77,6 +77,28 @@ class PictureRules:
 
 
 DEFAULT_RULES = PictureRules()
+
+
+def picture_inputs(arguments: Sequence[str]) -> list[tuple[str, Any]]:
+    """The pictures that arguments of ``predict`` name: files, and folders with every picture in them.
+
+    Raises:
+        DataError: There is no picture in a folder.
+    """
+    files: list[Path] = []
+    for path in map(Path, arguments):
+        if not path.is_dir():
+            files.append(path)
+            continue
+        inside = sorted(entry for entry in path.rglob("*") if entry.suffix.lower() in EXTENSIONS)
+        if not inside:
+            raise DataError(
+                "There is no picture in the folder.",
+                where=path,
+                expected=f"files ending in {', '.join(sorted(EXTENSIONS))}",
+            )
+        files += inside
+    return [(str(path), path) for path in files]
 
 
 @dataclass(frozen=True, slots=True)

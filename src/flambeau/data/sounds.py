@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from flambeau.columns import Column, Dataset, Split
@@ -22,13 +23,12 @@ from flambeau.data.pictures import holds
 from flambeau.data.prepare import check_skipped
 from flambeau.data.splits import GROUP, SPLIT_FOLDERS, leak_note, leaks, together
 from flambeau.data.tables import first_row, is_table
-from flambeau.data.waves import decode, probe
+from flambeau.data.waves import ENDINGS, decode, probe, read_sound
 from flambeau.errors import BadRows, DataError, FlambeauError
 
 if TYPE_CHECKING:
     from flambeau.recipe import Recipe
 
-ENDINGS = frozenset([".wav", ".wave"])
 FORMS = "a folder of .wav files (class/... or train|val|test/class/...), or a table of their paths and labels"
 
 PATHS = ("path", "file", "filename", "file_name", "filepath", "sound", "audio", "wav")
@@ -303,19 +303,26 @@ def _with_rate(raw: Any, rate: int | None) -> Any:
     return (raw, rate) if isinstance(raw, np.ndarray | Tensor) and rate is not None else raw
 
 
-def sound_inputs(arguments: Sequence[str]) -> list[tuple[str, Any]]:
-    """The recordings that arguments of ``predict`` name: files, and folders with every recording in them.
+def read_sounds(column: Column, rate: int, length: int) -> Tensor:
+    """Sounds in any form that ``waves.decode`` takes, at one rate and of one length: int16 ``(N, length)``.
 
     Raises:
-        DataError: There is no recording in a folder.
+        BadRows: Naming every sound that cannot be read.
     """
-    files: list[Path] = []
-    for path in map(Path, arguments):
-        inside = sorted(found for found in path.rglob("*") if found.suffix.lower() in ENDINGS) if path.is_dir() else []
-        if path.is_dir() and not inside:
-            raise DataError("There is no recording in the folder.", where=path, expected="files ending in .wav")
-        files += inside or [path]
-    return [(str(path), path) for path in files]
+
+    def one(raw: Any) -> NDArray[np.int16] | DataError:
+        try:
+            return read_sound(raw, rate, length)
+        except DataError as error:
+            return error
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        made = list(pool.map(one, column))
+    bad: dict[int, FlambeauError] = {row: result for row, result in enumerate(made) if isinstance(result, DataError)}
+    if bad:
+        raise BadRows(bad)
+    read = [result for result in made if not isinstance(result, DataError)]
+    return torch.from_numpy(np.stack(read)) if read else torch.zeros(0, length, dtype=torch.int16)
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:

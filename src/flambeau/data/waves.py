@@ -1,4 +1,7 @@
-"""Sound as numbers: reads .wav files, mixes channels to one, resamples, and cuts to a length."""
+"""Sound as numbers, by NumPy alone: reads .wav files, mixes channels to one, resamples, and cuts to a length.
+
+Training reads its recordings through here, and so does what runs an exported model without PyTorch.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,19 @@ import io
 import os
 import struct
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import gcd
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from torch import Tensor
 
-from flambeau.columns import Column
-from flambeau.errors import BadRows, DataError, FlambeauError
+from flambeau.errors import DataError, one_line
+
+ENDINGS = frozenset([".wav", ".wave"])
+"""Endings of the files that count as recordings in a folder."""
 
 LARGEST = 1 << 30
 """Bytes of a file beyond which it is not read into memory."""
@@ -75,12 +78,42 @@ def probe(raw: Any, rate: int | None = None) -> tuple[int, int]:
     return known, len(samples)
 
 
-def decode(raw: Any, rate: int | None = None) -> tuple[Tensor, int]:
+def sound_inputs(arguments: Sequence[str]) -> list[tuple[str, Any]]:
+    """The recordings that arguments of ``predict`` name: files, and folders with every recording in them.
+
+    Raises:
+        DataError: There is no recording in a folder.
+    """
+    files: list[Path] = []
+    for path in map(Path, arguments):
+        inside = sorted(found for found in path.rglob("*") if found.suffix.lower() in ENDINGS) if path.is_dir() else []
+        if path.is_dir() and not inside:
+            raise DataError("There is no recording in the folder.", where=path, expected="files ending in .wav")
+        files += inside or [path]
+    return [(str(path), path) for path in files]
+
+
+def read_sound(raw: Any, rate: int, length: int) -> NDArray[np.int16]:
+    """A sound in any form that :func:`decode` takes, at one rate and of one length: int16 ``(length,)``.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    samples, own = decode(raw, rate)
+    return fitted(resample(samples, own, rate), length)
+
+
+def doubt(sound: NDArray[np.int16]) -> str | None:
+    """What there is to doubt about a sound as :func:`read_sound` gives it, in a sentence: that it is silent."""
+    return None if sound.any() else "the recording is silent"
+
+
+def decode(raw: Any, rate: int | None = None) -> tuple[NDArray[np.float32], int]:
     """A sound as float32 samples in [-1, 1], mixed to one channel, ``(n,)``, and their number a second.
 
     Args:
         raw: The path or the bytes of a .wav file (PCM of 8, 16, 24 or 32 bits, or floating point); samples as an array
-            or tensor ``(n,)``, ``(n, channels)`` or ``(channels, n)``, whole numbers or reals in [-1, 1]; or such
+            or CPU tensor ``(n,)``, ``(n, channels)`` or ``(channels, n)``, whole numbers or reals in [-1, 1]; or such
             samples and their rate as a pair.
         rate: Of samples that come without one.
 
@@ -94,7 +127,7 @@ def decode(raw: Any, rate: int | None = None) -> tuple[Tensor, int]:
         return _decoded(io.BytesIO(raw), _NAMELESS)
     if isinstance(raw, tuple | list) and len(raw) == 2 and isinstance(raw[1], int | np.integer):
         return _mixed(raw[0]), int(raw[1])
-    if not isinstance(raw, np.ndarray | Tensor):
+    if not hasattr(raw, "__array__"):
         raise DataError(
             "This is not a sound.",
             where=_NAMELESS,
@@ -197,7 +230,7 @@ def _no_wave(start: bytes, where: object) -> DataError:
     )
 
 
-def _decoded(file: BinaryIO, where: object) -> tuple[Tensor, int]:
+def _decoded(file: BinaryIO, where: object) -> tuple[NDArray[np.float32], int]:
     header = _header(file, where)
     file.seek(header.begin)
     width = header.bits // 8
@@ -215,31 +248,33 @@ def _decoded(file: BinaryIO, where: object) -> tuple[Tensor, int]:
         values = np.frombuffer(data, dtype=f"<i{width}").astype(np.float32) / 2 ** (header.bits - 1)
     if not np.isfinite(values).all():
         raise DataError("Some samples are not finite numbers.", where=where, remedy="Replace or remove the file.")
-    return torch.from_numpy(values.reshape(-1, header.channels).mean(1, dtype=np.float32)), header.rate
+    return values.reshape(-1, header.channels).mean(1, dtype=np.float32), header.rate
 
 
-def _mixed(samples: Any) -> Tensor:
-    values = torch.as_tensor(samples)
-    if values.dim() not in (1, 2) or values.numel() == 0 or values.is_complex():
+def _mixed(samples: Any) -> NDArray[np.float32]:
+    try:
+        values = np.asarray(samples)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError("The samples are no array.", where=_NAMELESS, received=one_line(error)) from error
+    if values.ndim not in (1, 2) or values.size == 0 or values.dtype.kind not in "iuf":
         raise DataError(
             "The samples do not have the shape of a sound.",
             where=_NAMELESS,
             expected="(n,), (n, channels) or (channels, n)",
-            received=f"shape {tuple(values.shape)}",
+            received=f"{values.dtype} of shape {values.shape}",
         )
-    if values.dtype == torch.uint8:
-        values = (values.float() - 128) / 128
-    elif not values.is_floating_point():
-        values = values.double() / -float(torch.iinfo(values.dtype).min)
-    if values.dim() == 2:
+    if values.dtype.kind != "f":
+        half = 2.0 ** (8 * values.dtype.itemsize - 1)
+        values = (values - half * (values.dtype.kind == "u")) / half
+    if values.ndim == 2:
         values = values.mean(int(values.shape[0] > values.shape[1]))
-    values = values.float()
-    if not torch.isfinite(values).all():
+    mixed = values.astype(np.float32)
+    if not np.isfinite(mixed).all():
         raise DataError("Some samples are not finite numbers.", where=_NAMELESS)
-    return values
+    return mixed
 
 
-def resample(samples: Tensor, rate: int, new_rate: int) -> Tensor:
+def resample(samples: NDArray[np.float32], rate: int, new_rate: int) -> NDArray[np.float32]:
     """Samples ``(n,)`` float32 at another rate, ``(ceil(n · new / old),)``: a sinc filter under a Hann window.
 
     Frequencies above 95 % of the lower Nyquist frequency are taken out. Outside the recording there is silence.
@@ -250,8 +285,8 @@ def resample(samples: Tensor, rate: int, new_rate: int) -> Tensor:
         new_rate: Those wanted.
 
     Example:
-        >>> resample(torch.ones(8), 8000, 4000).shape
-        torch.Size([4])
+        >>> resample(np.ones(8, dtype=np.float32), 8000, 4000).shape
+        (4,)
     """
     if rate == new_rate:
         return samples
@@ -260,50 +295,26 @@ def resample(samples: Tensor, rate: int, new_rate: int) -> Tensor:
     cutoff = ROLLOFF * min(1.0, up / down)
     half = int(np.ceil(ZEROS / cutoff))
     wanted = -(-len(samples) * up // down)
-    taps = torch.arange(-half, half + 1)
-    windows = torch.nn.functional.pad(samples, (half, half + down + 1)).unfold(0, len(taps), 1)
-    made = []
+    taps = np.arange(-half, half + 1)
+    windows = sliding_window_view(np.pad(samples, (half, half + down + 1)), len(taps))
+    made = np.empty(wanted, dtype=np.float32)
     for first in range(0, wanted, _CHUNK):
         # Output i lies at the input's place i · down / up: a whole number, and a part that has only `up` values.
-        place = torch.arange(first, min(first + _CHUNK, wanted)) * down
-        phases, which = torch.unique(place % up, return_inverse=True)
-        offset = (taps - (phases.double() / up).unsqueeze(1)) * cutoff
-        window = torch.where(offset.abs() < ZEROS, torch.cos(torch.pi * offset / (2 * ZEROS)).square(), 0.0)
-        filters = (cutoff * torch.sinc(offset) * window).float()
-        made.append((windows[place // up] * filters[which]).sum(1))
-    return torch.cat(made)
+        place = np.arange(first, min(first + _CHUNK, wanted)) * down
+        phases, which = np.unique(place % up, return_inverse=True)
+        offset = (taps - (phases / up)[:, None]) * cutoff
+        window = np.where(np.abs(offset) < ZEROS, np.cos(np.pi * offset / (2 * ZEROS)) ** 2, 0.0)
+        filters = (cutoff * np.sinc(offset) * window).astype(np.float32)
+        made[first : first + _CHUNK] = (windows[place // up] * filters[which]).sum(1)
+    return made
 
 
-def fitted(samples: Tensor, length: int) -> Tensor:
+def fitted(samples: NDArray[np.float32], length: int) -> NDArray[np.int16]:
     """Samples ``(n,)`` as int16 ``(length,)``: silence follows what is shorter, and of what is longer the stretch with
     the most energy is taken."""
     if len(samples) > length:
-        energy = torch.nn.functional.pad(samples.double().square().cumsum(0), (1, 0))
+        energy = np.concatenate([[0.0], np.cumsum(np.square(samples, dtype=np.float64))])
         begin = int((energy[length:] - energy[:-length]).argmax())
         samples = samples[begin : begin + length]
-    whole = samples.mul(32768).round().clamp(-32768, 32767).to(torch.int16)
-    return torch.nn.functional.pad(whole, (0, length - len(whole)))
-
-
-def read_sounds(column: Column, rate: int, length: int) -> Tensor:
-    """Sounds in any form that :func:`decode` takes, at one rate and of one length: int16 ``(N, length)``.
-
-    Raises:
-        BadRows: Naming every sound that cannot be read.
-    """
-
-    def one(raw: Any) -> Tensor | DataError:
-        try:
-            samples, own = decode(raw, rate)
-            return fitted(resample(samples, own, rate), length)
-        except DataError as error:
-            return error
-
-    rows: Sequence[Any] = list(column)
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        made = list(pool.map(one, rows))
-    bad: dict[int, FlambeauError] = {row: result for row, result in enumerate(made) if isinstance(result, DataError)}
-    if bad:
-        raise BadRows(bad)
-    tensors = [result for result in made if isinstance(result, Tensor)]
-    return torch.stack(tensors) if tensors else torch.zeros(0, length, dtype=torch.int16)
+    whole = np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)
+    return np.pad(whole, (0, length - len(whole)))

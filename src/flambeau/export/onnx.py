@@ -15,7 +15,7 @@ from flambeau.core import Batch
 from flambeau.errors import MissingExtra
 from flambeau.export.formats import Format, Runner, quiet_log, refused, traced
 from flambeau.export.portable.card import KEY
-from flambeau.export.portable.exported import onnx_session, run_session
+from flambeau.export.portable.running import onnx_session, run_session
 from flambeau.program import Graph
 
 

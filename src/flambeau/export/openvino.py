@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from flambeau.core import Batch
 from flambeau.errors import MissingExtra
 from flambeau.export import onnx
 from flambeau.export.formats import Format, Runner, refused
+from flambeau.export.portable.card import KEY
+from flambeau.export.portable.running import openvino_run
 from flambeau.program import Graph
-
-CARD = "flambeau"
-"""The key of the model's runtime information that the card stands under."""
 
 
 def require() -> None:
@@ -38,21 +36,18 @@ def write(graph: Graph, out: Path, card: str) -> None:
     onnx.write(graph, between, card)
     with refused(graph, "OpenVINO"):
         model = openvino.convert_model(str(between))
-        model.set_rt_info(card, CARD)
+        model.set_rt_info(card, KEY)
         openvino.save_model(model, str(out), compress_to_fp16=False)
     between.unlink()
 
 
 def opened(path: Path) -> Runner:
     """Runs a file on the CPU, in float32."""
-    import openvino
-
-    compiled = openvino.compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    outputs = [output.get_any_name() for output in compiled.outputs]
+    made = openvino_run(path)
 
     def run(inputs: Batch) -> dict[str, torch.Tensor]:
-        made = compiled({name: np.ascontiguousarray(value.numpy()) for name, value in inputs.items()})
-        return {name: torch.from_numpy(np.array(made[place])) for place, name in enumerate(outputs)}
+        found = made({name: value.numpy() for name, value in inputs.items()})
+        return {name: torch.from_numpy(value) for name, value in found.items()}
 
     return run
 

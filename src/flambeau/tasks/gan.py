@@ -16,9 +16,8 @@ from flambeau.core import Batch, Builder, Draw, Facts, Loss, Metrics, Phase, Sco
 from flambeau.data import brightness, pictures, preview
 from flambeau.data.augment import draws
 from flambeau.data.hashing import dataset_hash, key
-from flambeau.data.inputs import picture_inputs
 from flambeau.data.loader import order
-from flambeau.data.opening import EXTENSIONS
+from flambeau.data.opening import EXTENSIONS, picture_inputs
 from flambeau.data.splits import with_test_and_validation
 from flambeau.metrics import frechet
 from flambeau.models.gan import Features, Gan, classifier, generate, prepared
@@ -92,7 +91,7 @@ def facts(split: Split, info: Mapping[str, Any], recipe: Recipe) -> Facts:
 
 def measure(split: Split, facts: Facts, recipe: Recipe) -> Facts:
     """The facts with how dark and how bright pictures are."""
-    return {**facts, "brightness": brightness.ranges(split.tensor("image"))}
+    return {**facts, "brightness": brightness.ranges(split.tensor("image").numpy())}
 
 
 def transform(recipe: Recipe, facts: Facts) -> Transform:

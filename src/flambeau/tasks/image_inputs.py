@@ -13,8 +13,7 @@ from flambeau.columns import Column, Columns, Dataset, Split
 from flambeau.core import Batch, Builder, Facts, Transform, device_of
 from flambeau.data import brightness, images, preview
 from flambeau.data.augment import picture_transform
-from flambeau.data.inputs import picture_inputs
-from flambeau.data.opening import PictureRules
+from flambeau.data.opening import PictureRules, picture_inputs
 from flambeau.data.pictures import ROLES
 from flambeau.data.splits import with_test_and_validation
 from flambeau.errors import DataError
@@ -89,7 +88,7 @@ def read(raw: Columns, facts: Facts) -> dict[str, Column]:
 
 def statistics(split: Split, facts: Facts, recipe: Recipe) -> Facts:
     """Channel means and standard deviations (of pixels in [0, 1]), and how dark and how bright pictures are."""
-    known: Facts = {"brightness": brightness.ranges(split.tensor("image"))}
+    known: Facts = {"brightness": brightness.ranges(split.tensor("image").numpy())}
     if recipe.images.mean is not None:
         return {**known, "mean": recipe.images.mean, "std": recipe.images.std}
     if recipe.images.normalize == "none":
@@ -140,7 +139,7 @@ def example(facts: Facts) -> dict[str, Tensor]:
 
 def doubts(batch: Batch, facts: Facts) -> list[str | None]:
     """Pictures whose border or whole is darker or brighter than in every training picture, in a sentence."""
-    return brightness.doubts(batch["image"].cpu(), facts.get("brightness", {}))
+    return brightness.doubts(batch["image"].cpu().numpy(), facts.get("brightness", {}))
 
 
 def about(facts: Mapping[str, Any]) -> dict[str, str]:

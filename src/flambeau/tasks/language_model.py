@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from flambeau.columns import Column, Columns, Dataset, Ragged, Split
 from flambeau.core import Batch, Builder, Facts, Loss, Metrics, Phase, Transform, device_of
 from flambeau.data import corpus, tokens, windows
+from flambeau.data.doubts import of_prompt
 from flambeau.data.hashing import key
 from flambeau.errors import BadRows, DataError, FlambeauError, UsageError
 from flambeau.metrics.language import language
@@ -251,14 +252,11 @@ def example(facts: Facts) -> dict[str, Tensor]:
 
 def doubts(batch: Batch, facts: Facts) -> list[str | None]:
     """Texts with characters that never occur in the training text, in a sentence."""
-    if "prompt" not in batch or facts["unknown"] is None:
+    if "prompt" not in batch:
         return [None] * len(next(iter(batch.values())))
-    there = torch.arange(batch["prompt"].shape[1]) < batch["length"].cpu().unsqueeze(1)
-    counts = ((batch["prompt"].cpu() == facts["unknown"]) & there).sum(1)
-    return [
-        f"{count} of its {length} tokens never occur in the training text" if count else None
-        for count, length in zip(counts.tolist(), batch["length"].tolist(), strict=True)
-    ]
+    lengths = batch["length"].tolist()
+    rows = zip(batch["prompt"].tolist(), lengths, strict=True)
+    return [of_prompt(row[:length], facts["unknown"]) for row, length in rows]
 
 
 def checks(recipe: Recipe) -> list[str]:

@@ -82,6 +82,7 @@ def picture_program(
         "resize": "bilinear, antialiased, in float32, rounded to whole numbers with halves up",
         "mean": facts["mean"],
         "std": facts["std"],
+        "brightness": facts.get("brightness", {}),
         "answer": dict(answer),
     }
     run = _one_by_one if wish.static else _by_size(channels, PictureRules.from_facts(facts["rules"]))

@@ -17,7 +17,7 @@ from flambeau.data import sounds
 from flambeau.data.augment import draws
 from flambeau.data.augment.mixing import beta_quantiles, mixed_targets, mixup
 from flambeau.data.splits import with_test_and_validation
-from flambeau.data.waves import probe, read_sounds
+from flambeau.data.waves import doubt, probe, sound_inputs
 from flambeau.errors import DataError
 from flambeau.models.spectrogram import LogMel, SoundClassifier, frames
 from flambeau.program import Call, Graph, Port, Predicting, Program, Wish
@@ -89,7 +89,7 @@ def facts(split: Split, info: Mapping[str, Any], recipe: Recipe) -> Facts:
 
 def read(raw: Columns, facts: Facts) -> dict[str, Column]:
     """Recordings in any form to int16 ``(N, length)`` of the model's rate; labels pass through."""
-    return {**raw, "sound": read_sounds(raw["sound"], facts["rate"], facts["length"])}
+    return {**raw, "sound": sounds.read_sounds(raw["sound"], facts["rate"], facts["length"])}
 
 
 def measure(split: Split, facts: Facts, recipe: Recipe) -> Facts:
@@ -231,8 +231,7 @@ def example(facts: Facts) -> dict[str, Tensor]:
 
 def doubts(batch: Batch, facts: Facts) -> list[str | None]:
     """Recordings of nothing but silence, in a sentence."""
-    heard = (batch["sound"] != 0).any(1).tolist()
-    return [None if sound else "the recording is silent" for sound in heard]
+    return [doubt(sound) for sound in batch["sound"].cpu().numpy()]
 
 
 def pictures_of(sound: Tensor, facts: Facts) -> Tensor:
@@ -287,7 +286,7 @@ def shown_samples(dataset: Dataset, count: int) -> list[str | Shown]:
     chosen = spread_sample(train.tensor("label"), count)
     known = facts(train, dataset.info, Recipe())
     part = train.take(chosen)
-    pictures = pictures_of(read_sounds(part["sound"], known["rate"], known["length"]), known)
+    pictures = pictures_of(sounds.read_sounds(part["sound"], known["rate"], known["length"]), known)
     captions = [str(classes[label]) for label in part.tensor("label").tolist()]
 
     def terminal(width: int) -> Any:
@@ -320,7 +319,7 @@ INTAKE = Intake(
 
 VIEW = View(
     asks="RECORDING...",
-    inputs=sounds.sound_inputs,
+    inputs=sound_inputs,
     line=labels.line,
     cells=labels.cells,
     breakdown=labels.breakdown,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from flambeau.columns import Column, Columns, Dataset, Ragged, Split
 from flambeau.core import Batch, Builder, Draw, Facts, Metrics, Scores, Transform, device_of
 from flambeau.data import texts
+from flambeau.data.doubts import of_text
 from flambeau.data.hashing import key, keys
 from flambeau.data.inputs import shortened, text_inputs, text_problem
 from flambeau.data.splits import with_test_and_validation
@@ -31,9 +32,6 @@ from flambeau.tasks.text_program import program
 
 _WORDS = 11
 """The stream of draws that words are dropped by."""
-
-STRANGE = 0.5
-"""The part of unknown words from which on a text is doubted."""
 
 FEW = 0.4
 """A class with less than this part of the rows is the rarer of two, and the one whose F1 is told."""
@@ -175,14 +173,9 @@ def example(facts: Facts) -> dict[str, Tensor]:
 
 def doubts(batch: Batch, facts: Facts) -> list[str | None]:
     """Texts most of whose words occur in no training text, in a sentence."""
-    tokens = batch["tokens"].cpu()
     marks = len(facts["before"]) + len(facts["after"])
-    strange = (tokens == facts["unknown"]).sum(1)
-    total = ((tokens != 0).sum(1) - marks).clamp(min=1)
-    return [
-        f"{unknown} of its {words} words occur in no training text" if unknown > STRANGE * words else None
-        for unknown, words in zip(strange.tolist(), total.tolist(), strict=True)
-    ]
+    rows = ([token for token in row if token] for row in batch["tokens"].tolist())
+    return [of_text(row, facts["unknown"], marks) for row in rows]
 
 
 def baseline(dataset: Dataset, facts: Facts, recipe: Recipe) -> Baseline:

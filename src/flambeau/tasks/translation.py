@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from flambeau.columns import Column, Columns, Dataset, Ragged, Split
 from flambeau.core import Batch, Builder, Evaluation, Facts, Loss, Metrics, Phase, device_of
 from flambeau.data import pairs
+from flambeau.data.doubts import of_sentence
 from flambeau.data.inputs import sentence_error, sentence_inputs
 from flambeau.data.tokens import decode as texts_from
 from flambeau.data.tokens import encode, size, train_tokenizer
@@ -223,21 +224,10 @@ def trace(model: nn.Module, batch: Batch) -> Tensor:
 
 def doubts(batch: Batch, facts: Facts) -> list[str | None]:
     """Sentences with words or characters that no training sentence has, or longer than all of them."""
-    source = batch["source"].cpu()
-    known = set(facts["characters"])
-    told: list[str | None] = []
-    for text, row in zip(texts_from(facts["tokenizer"], source), source, strict=True):
-        unknown, length = int((row == UNKNOWN).sum()), int((row != PAD).sum())
-        strange = sorted(set(text) - known)
-        if unknown:
-            told.append(f"{unknown} of its {length - 1} words occur in no training sentence.")
-        elif strange:
-            told.append(f"It holds characters that occur in no training sentence: {''.join(strange[:10])}")
-        elif length > facts["longest"]:
-            told.append(f"It is longer ({length} tokens) than every training sentence (at most {facts['longest']}).")
-        else:
-            told.append(None)
-    return told
+    known, longest = set(facts["characters"]), facts["longest"]
+    rows = [[token for token in row if token != PAD] for row in batch["source"].tolist()]
+    told = zip(rows, texts_from(facts["tokenizer"], rows), strict=True)
+    return [of_sentence(row, text, UNKNOWN, known, longest) for row, text in told]
 
 
 def breakdown(evaluation: Evaluation, facts: Facts) -> Breakdown:

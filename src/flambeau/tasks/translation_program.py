@@ -213,6 +213,8 @@ def program(predict: Predict, model: nn.Module, facts: Facts, wish: Wish) -> Pro
             "never": [PAD, UNKNOWN, START],
             "beam": known.beam,
             "length_penalty": known.penalty,
+            "characters": facts["characters"],
+            "longest": facts["longest"],
             "most_tokens": [known.ratio, Translator.ROOM],
             "memory": memory,
             "state": state,

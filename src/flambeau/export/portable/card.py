@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -85,10 +86,39 @@ def format_of(path: Path) -> str | None:
         start = file.read(9)
     if start.startswith(_ZIP):
         return _format_of_members(_members(path))
+    if start.lstrip(b"\xef\xbb\xbf \r\n").startswith(b"<"):
+        return "openvino" if _is_openvino(path) else None
     # Protocol Buffers have no signature; a model of ONNX begins with its version, a small number in field 1.
     model = len(start) > 2 and start[0] == 0x08 and start[1] < 0x80
     named = path.suffix.lower() == ".onnx" and start[8:9] != b"{"
     return "onnx" if model or named else None
+
+
+def _is_openvino(path: Path) -> bool:
+    """Whether the outermost element of an XML file is a network."""
+    with path.open("rb") as file:
+        return re.search(rb"<net[\s>]", file.read(1024)) is not None
+
+
+def in_xml(path: Path) -> str | None:
+    """The text of the card in an OpenVINO model; None where there is none.
+
+    Raises:
+        ModelError: The file is damaged.
+    """
+    from xml.etree import ElementTree  # takes longer to import than all else here
+
+    text = None
+    try:
+        for _, element in ElementTree.iterparse(path):
+            if element.tag == KEY:
+                text = element.get("value")
+            element.clear()
+    except (ElementTree.ParseError, OSError, ValueError) as error:
+        raise ModelError(
+            "The OpenVINO file is damaged or cut short.", where=path, received=error, remedy="Export the model again."
+        ) from error
+    return text
 
 
 def _members(path: Path) -> list[str]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flambeau.data.doubts import of_sentence
 from flambeau.data.inputs import sentence_error, sentence_inputs
 from flambeau.data.tokenizing import load_tokenizer, numbers_of
 from flambeau.errors import BadRows, FlambeauError, ModelError
-from flambeau.export.portable.asking import Run, Shown
+from flambeau.export.portable.asking import Run, Shown, with_doubt
 from flambeau.export.portable.card import Card
+from flambeau.export.portable.running import File, look
 from flambeau.export.portable.search import Arrays, Rules, search
 from flambeau.tasks.answers import asked, translation_cells, translation_line, translation_of
 
@@ -46,11 +48,23 @@ class Translating:
             ModelError: The files cannot be run on one.
             UsageError: ``abstain_below`` is given; a translation has no probability.
         """
+        return asked(self.answers([self.read(inputs)])[0], top, abstain_below)
+
+    def read(self, inputs: Sequence[Any]) -> list[str]:
+        """The sentences.
+
+        Raises:
+            BadRows: Some are none.
+        """
         errors = {row: sentence_error(value) for row, value in enumerate(inputs)}
         bad: dict[int, FlambeauError] = {row: error for row, error in errors.items() if error is not None}
         if bad:
             raise BadRows(bad)
-        return asked([self._translated(text.strip()) for text in inputs], top, abstain_below)
+        return [text.strip() for text in inputs]
+
+    def answers(self, parts: Sequence[Sequence[str]]) -> list[list[Any]]:
+        """The translations of each part's sentences, one search after the other."""
+        return [[self._translated(text) for text in part] for part in parts]
 
     def _translated(self, text: str) -> dict[str, Any]:
         about = self.card.about
@@ -58,8 +72,20 @@ class Translating:
         ratio, room = about["most_tokens"]
         longest = int(len(numbers) * ratio) + room
         found = search(self._begin, self._next, np.array([numbers], dtype=np.int64), longest, self._rules)
-        told = load_tokenizer(about["tokenizer"]).decode(list(found.tokens), skip_special_tokens=True)
-        return translation_of(told, found.score, found.complete)
+        told = self._text(found.tokens)
+        answer: dict[str, Any] = with_doubt(translation_of(told, found.score, found.complete), self._doubt(numbers))
+        return answer
+
+    def _text(self, tokens: Sequence[int]) -> str:
+        decoded: str = load_tokenizer(self.card.about["tokenizer"]).decode(list(tokens), skip_special_tokens=True)
+        return decoded
+
+    def _doubt(self, numbers: Sequence[int]) -> str | None:
+        about = self.card.about
+        if "longest" not in about:  # of a Flambeau that did not put it on the card
+            return None
+        text = self._text(numbers)
+        return of_sentence(numbers, text, about["unknown"], about["characters"], about["longest"])
 
     def _begin(self, source: NDArray[np.int64]) -> tuple[Arrays, Arrays]:
         made, about = self._encoder({"source": source}), self.card.about
@@ -94,7 +120,8 @@ def files_of(card: Card) -> Mapping[str, Path]:
     return found
 
 
-def translating(card: Card, opened: Callable[[Path], Run]) -> Translating:
-    """Both files, opened."""
-    files = files_of(card)
-    return Translating(card, opened(files[ENCODER]), opened(files[STEP]))
+def opened(file: File, form: str) -> Translating:
+    """Both files, opened, of which one has been looked at."""
+    files = files_of(file.card)
+    runs = {name: file.load() if path == file.card.path else look(path, form).load() for name, path in files.items()}
+    return Translating(file.card, runs[ENCODER], runs[STEP])
