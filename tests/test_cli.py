@@ -7,6 +7,8 @@ import io
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,15 @@ def test_help_names_every_command(call: Command) -> None:
     done = call("--help")
     assert done.code == 0
     assert all(f"\n  {command} " in done.out for command in COMMANDS)
+
+
+def test_a_command_imports_no_other(tmp_path: Path) -> None:
+    code = "import sys; from flambeau.cli.main import main\ntry: main()\nfinally: print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "tasks", "-h"], capture_output=True, encoding="utf-8", cwd=tmp_path
+    )
+    loaded = {name for name in done.stderr.split() if name.startswith("flambeau.cli.")}
+    assert loaded == {"flambeau.cli.main", "flambeau.cli.output", "flambeau.cli.listing"}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

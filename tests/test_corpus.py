@@ -17,6 +17,7 @@ from flambeau.columns import Ragged
 from flambeau.core import Draw
 from flambeau.data import corpus, windows
 from flambeau.data.datasets import locate, tiny_shakespeare
+from flambeau.data.plain import pieces
 from flambeau.errors import BadRows, DataError
 from flambeau.recipe import Data
 
@@ -172,11 +173,11 @@ def test_validation_follows_the_recipe() -> None:
 def test_pieces_are_the_text() -> None:
     text = "a line\n" * 100 + "x" * 300 + "\n\n"
     for limit in (1, 7, 64, 10_000):
-        cut = list(corpus.pieces(text, limit))
+        cut = list(pieces(text, limit))
         assert "".join(cut) == text
         assert max(map(len, cut)) <= limit
-    assert all(piece.endswith("\n") for piece in corpus.pieces("a line\n" * 100, 50))
-    assert list(corpus.pieces("")) == []
+    assert all(piece.endswith("\n") for piece in pieces("a line\n" * 100, 50))
+    assert list(pieces("")) == []
 
 
 # Windows

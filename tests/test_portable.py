@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
+import wave
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -25,7 +28,8 @@ from flambeau.export.portable.pictures import PIXELS, pictures
 from flambeau.export.portable.texts import texts
 from flambeau.tasks import text_classification
 
-FORMATS = {"onnx": ".onnx", "pt2": ".pt2", "torchscript": ".pt", "openvino": ".xml"}
+FORMATS = {"onnx": ".onnx", "pt2": ".pt2", "torchscript": ".pt"}
+FORMATS |= {"openvino": ".xml"} if importlib.util.find_spec("openvino") else {}
 BLOCKED = "import sys\nfor name in {names}: sys.modules[name] = None\n"
 EMPTY = {"card": 1, "task": "of-noise", "graph": "model", "inputs": {}, "outputs": {}, "preprocessing": {}}
 RULES = {"background": [255, 255, 255], "max_megapixels": 25.0, "min_side": 2, "max_aspect": 20.0}
@@ -119,6 +123,49 @@ def test_the_command_never_imports_torch(files: dict[str, Path], shots: list[Pat
     shown = run_python(code, "inspect", files["onnx"], cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert "input    image: uint8 N x H x W x 1" in shown.stdout
+
+
+@pytest.mark.skipif("openvino" not in FORMATS, reason="OpenVINO is not installed")
+def test_openvino_needs_no_torch_and_both_of_its_files(
+    call: Command, files: dict[str, Path], shots: list[Path], tmp_path: Path
+) -> None:
+    code = BLOCKED.format(names=["torch", "onnxruntime"]) + "from flambeau.cli.main import main; main()"
+    done = run_python(code, "predict", files["openvino"], shots[0], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    shutil.copy(files["openvino"], tmp_path / "alone.xml")
+    alone = call("predict", "alone.xml", shots[0])
+    assert alone.code == 2
+    assert "alone.bin" in alone.err
+    missing = BLOCKED.format(names=["torch", "openvino"]) + "from flambeau.cli.main import main; main()"
+    assert (
+        "pip install 'flambeau[openvino]'"
+        in run_python(missing, "predict", files["openvino"], "a", cwd=tmp_path).stderr
+    )
+
+
+def test_xml_of_other_programs_is_refused(call: Command, shots: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "page.xml").write_text("<html><body/></html>")
+    (tmp_path / "net.xml").write_text('<?xml version="1.0"?>\n<net name="other"><layers/></net>')
+    assert format_of(tmp_path / "page.xml") is None
+    assert call("predict", "page.xml", shots[0]).code == 2
+    done = call("predict", "net.xml", shots[0])
+    assert done.code == 2
+    assert "was not written by `flambeau export`" in done.err
+
+
+def test_a_picture_unlike_the_training_data_is_doubted_as_by_the_run(
+    call: Command, trained: Path, files: dict[str, Path], tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    for number, shape in enumerate([(8, 8), (31, 40), (9, 64, 3), (5, 6)]):
+        pixels = random.integers(200 - 60 * (number % 2), 256, shape, dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+    Image.fromarray(flambeau.datasets.load("digits").splits["train"]["image"][0, 0].numpy()).save("digit.png")
+    shown = sorted(tmp_path.glob("*.png"))
+    wanted, found = (call("predict", model, *shown) for model in (trained, files["onnx"]))
+    assert found.err == wanted.err
+    assert found.err.count("brighter") == 4 and "digit" not in found.err
+    assert call("predict", files["onnx"], *shown, "--quiet").err == ""
 
 
 def test_nothing_but_numpy_pillow_and_onnxruntime_is_needed(
@@ -237,8 +284,10 @@ def card_of(about: dict[str, Any], **more: Any) -> Card:
 
 
 def test_a_task_whose_inputs_nothing_here_makes_is_said() -> None:
-    for card in (card_of({"front": "noise"}), card_of({"front": "picture", "answer": {"kind": "novel"}})):
-        with pytest.raises(FlambeauError, match="of-noise"):
+    told = {"noise": "flambeau sample", "graph": "features and edges", "picture": "of-noise", "novel": "of-noise"}
+    for front, text in told.items():
+        card = card_of({"front": front, "answer": {"kind": "novel"}})
+        with pytest.raises(FlambeauError, match=text):
             Exported(card, lambda: lambda inputs: inputs)
 
 
@@ -305,6 +354,35 @@ def test_texts_become_the_same_numbers_as_in_training(
     assert list(found.doubts) == text_classification.doubts({"tokens": wanted}, about)
 
 
+def tone(frequency: float, rate: int, seconds: float) -> tuple[np.ndarray[Any, Any], int]:
+    """A sine wave and its rate."""
+    return (0.5 * np.sin(2 * np.pi * frequency * np.arange(int(rate * seconds)) / rate)).astype(np.float32), rate
+
+
+@pytest.mark.parametrize("static", [False, True])
+@pytest.mark.parametrize("form", [pytest.param("onnx", marks=pytest.mark.slow), "torchscript"])
+def test_recordings_are_answered_as_by_the_run(call: Command, form: str, static: bool, tmp_path: Path) -> None:
+    data = ([tone(300 + 20 * n + 900 * (n % 2), 8000, 0.2) for n in range(40)], ["low", "high"] * 20)
+    settings = ["audio.mels=16", "train.epochs=2", "train.batch_size=8", "model.width=4", "log.tensorboard=false"]
+    flambeau.train(data, task="sound-classification", settings=settings, device="cpu", out="run", quiet=True)
+    path = tmp_path / f"sounds{FORMATS[form]}"
+    flambeau.export_model("run", path, form, static=static)
+    asked = [tone(400, 8000, 0.1), tone(1500, 16000, 0.5), (np.zeros(900, dtype=np.float32), 8000)]
+    wanted, found = flambeau.load("run").predict(asked), open_exported(path, form).predict(asked)
+    for mine, theirs in zip(found, wanted, strict=True):
+        assert (mine["class"], mine.get("doubt")) == (theirs["class"], theirs.get("doubt"))
+        assert mine["probability"] == pytest.approx(theirs["probability"], abs=1e-5)
+    assert [row.get("doubt") for row in found] == [None, None, "the recording is silent"]
+    with wave.open("a.wav", "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", "not compressed"))
+        file.writeframes((asked[1][0] * 32767).astype("<i2").tobytes())
+    (tmp_path / "broken.wav").write_text("no recording")
+    assert call("predict", path, "a.wav").out == call("predict", "run", "a.wav").out
+    done = call("predict", path, "a.wav", "broken.wav")
+    assert done.code == 2
+    assert "error: broken.wav: The file is not a .wav recording." in done.err
+
+
 def test_what_is_no_text_is_an_error_of_its_row() -> None:
     bad: dict[int, FlambeauError] = {}
     about = {"tokenizer": "", "before": [], "after": [], "shift": 0, "unknown": 1, "max_length": None}
@@ -335,8 +413,9 @@ def test_texts_are_answered_as_by_the_run(call: Command, form: str, tmp_path: Pa
     asked = ["we saw a goal", "soup", "— ? —", "entirely unknown words of which there are many more"]
     wanted, found = flambeau.load("run").predict(asked), open_exported(path, form).predict(asked)
     for mine, theirs in zip(found, wanted, strict=True):
-        assert mine["class"] == theirs["class"]
+        assert (mine["class"], mine.get("doubt")) == (theirs["class"], theirs.get("doubt"))
         assert mine["probability"] == pytest.approx(theirs["probability"], abs=1e-5)
+    assert "doubt" in found[3] and "doubt" not in found[0]
     (tmp_path / "asked.txt").write_text("we saw a goal")
     assert call("predict", path, "asked.txt", asked[1]).out == call("predict", "run", "asked.txt", asked[1]).out
     assert call("predict", path, "").code == 2
@@ -361,6 +440,8 @@ def test_sentences_are_translated_as_by_the_run(call: Command, form: str, beam: 
         found = open_exported(tmp_path / f"m.{graph}{FORMATS[form]}", form).predict(asked)
         assert [row["translation"] for row in found] == [row["translation"] for row in wanted]
         assert [row["complete"] for row in found] == [row["complete"] for row in wanted]
+        assert [row.get("doubt") for row in found] == [row.get("doubt") for row in wanted]
+        assert any("doubt" in row for row in found) and not all("doubt" in row for row in found)
         assert [row["score"] for row in found] == pytest.approx([row["score"] for row in wanted], abs=1e-4)
     path = tmp_path / f"m.encoder{FORMATS[form]}"
     assert call("predict", path, asked[0]).out == call("predict", "run", asked[0]).out

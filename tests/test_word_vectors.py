@@ -17,6 +17,7 @@ from flambeau import catalog
 from flambeau.columns import Ragged
 from flambeau.core import Draw
 from flambeau.data import words
+from flambeau.data.inputs import query
 from flambeau.data.words import contexts, has_context
 from flambeau.engine import checkpoint
 from flambeau.errors import BadRows, DataError, ModelError, RecipeError, UsageError
@@ -149,7 +150,7 @@ def test_subsampling_is_gensims() -> None:
 
 @pytest.mark.parametrize("asked", ["king - man + woman", "king-man+woman", "King −man + WOMAN"])
 def test_a_sum_of_words_is_read(asked: str) -> None:
-    assert words.query(asked, ["man", "woman", "king"], lower=True) == [(2, 1.0), (0, -1.0), (1, 1.0)]
+    assert query(asked, ["man", "woman", "king"], lower=True) == [(2, 1.0), (0, -1.0), (1, 1.0)]
 
 
 def test_too_little_text_is_refused() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from conduct import close, inputs, trained
+from conduct import close, inputs, source, trained
 from small_data import PREPARED, case, small
 from torch import nn
 
@@ -18,6 +18,7 @@ from flambeau.engine.evaluate import evaluation_mode
 from flambeau.errors import ModelError, UsageError
 from flambeau.export import formats, gate
 from flambeau.export.portable.card import KEY
+from flambeau.export.portable.exported import UNASKED, open_exported
 from flambeau.export.recurrence import with_gates
 from flambeau.export.writing import calling, export_model, program_of
 from flambeau.model import Model, load
@@ -131,6 +132,24 @@ def test_its_files_answer_as_the_model_does(name: str, base: Path, tmp_path: Pat
         assert_answers(name, base, model, program, calling(catalog.find("formats", chosen), paths))
         if chosen == "onnx":
             assert_documented(paths, program)
+        assert_asked_in_the_same_way(name, base, model, program, next(iter(paths.values())), chosen)
+
+
+def assert_asked_in_the_same_way(name: str, base: Path, model: Model, program: Program, path: Path, form: str) -> None:
+    """That `predict` on the file takes what it takes on the run, doubts it and answers as there; or says what to do."""
+    if program.card["front"] in UNASKED:
+        with pytest.raises(UsageError, match=r"what to do: .*flambeau inspect"):
+            open_exported(path, form)
+        return
+    exported, asked = open_exported(path, form), case(name).asks(source(name, base))
+    assert [place for place, _ in exported.view.inputs(asked)] == [place for place, _ in model.task.view.inputs(asked)]
+    given = inputs(model.task, case(name), base)
+    found, wanted = exported.predict(given), model.predict(given)
+    assert close([certain(row) for row in found], [certain(row) for row in wanted])
+    assert [row.get("doubt") for row in found] == [row.get("doubt") for row in wanted]
+    for one, other in zip(found, wanted, strict=True):
+        assert exported.view.line(one, 3).split()[:1] == model.task.view.line(other, 3).split()[:1]
+        assert exported.view.cells(one, 3).keys() == model.task.view.cells(other, 3).keys()
 
 
 def graph_path(out: Path, graph: Graph, program: Program) -> Path:

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flambeau.columns import Dataset, Split
 from flambeau.data.hashing import dataset_hash
+from flambeau.data.plain import EXTENSIONS, decoded
 from flambeau.errors import BadRows, DataError, FlambeauError
 
 if TYPE_CHECKING:
     from flambeau.recipe import Data
-
-EXTENSIONS = (".txt", ".text", ".md", ".rst", ".tokens")
-"""What is taken for text in a folder; a file that is named itself may be called anything."""
 
 FORMS = "a text file, or a folder of text files (.txt, .md, .rst)"
 
@@ -41,9 +39,6 @@ SHORTEST = 2_000
 
 LINE = 400
 """A stretch begins and ends with a line, where a line ends within so many characters."""
-
-PIECE = 1 << 16
-"""Characters after which a text is cut for the tokeniser, at the end of a line where there is one."""
 
 _ABOUT = {"readme", "license", "licence", "notice", "copying", "changelog", "authors"}
 _SHOWN = 10
@@ -259,23 +254,6 @@ def _too_short(total: int, fraction: float, name: str) -> DataError:
     )
 
 
-def pieces(text: str, limit: int = PIECE) -> Iterator[str]:
-    """A text in pieces of at most ``limit`` characters, cut after a line feed where there is one.
-
-    Example:
-        >>> list(pieces("one\\ntwo\\nthree", 9))
-        ['one\\ntwo\\n', 'three']
-    """
-    first = 0
-    while first < len(text):
-        last = first + limit
-        if last < len(text):
-            line = text.rfind("\n", first, last)
-            last = line + 1 if line >= 0 else last
-        yield text[first:last]
-        first = last
-
-
 def describe(dataset: Dataset) -> dict[str, Any]:
     """A text in JSON values: documents and characters by split, and how many different characters there are."""
     texts = {name: _texts(split) for name, split in dataset.splits.items()}
@@ -293,27 +271,6 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "notes": list(dataset.info.get("notes", ())),
         "hash": dataset.hash,
     }
-
-
-def decoded(content: bytes, where: object) -> str:
-    """The text of a file's bytes, every line end a line feed.
-
-    Raises:
-        DataError: The bytes are no text in UTF-8, nor in UTF-16 with a byte order mark.
-    """
-    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        text = content.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"The file is not text in UTF-8: byte {error.start:,} cannot be read.",
-            where=where,
-            received=f"{content[error.start : error.start + 4]!r}",
-            remedy="Save it as UTF-8, for example with `iconv -f latin1 -t utf-8`.",
-        ) from error
-    if "\0" in text:
-        raise DataError("The file holds zero bytes; it is no text.", where=where)
-    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _files(root: Path, follow_links: bool, notes: list[str]) -> list[Path]:

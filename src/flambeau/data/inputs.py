@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from flambeau.data.tables import lines_of, read_text
-from flambeau.errors import DataError
+from flambeau.errors import DataError, did_you_mean
+
+_QUERY = re.compile(r"[+−-]|[^\s+−-]+")
 
 LONGEST = 1_000_000
 """Characters of a text beyond which it is a mistake rather than a text."""
@@ -72,3 +75,37 @@ def sentence_error(value: Any) -> DataError | None:
     if not isinstance(value, str):
         return DataError("This is not a text.", expected="str", received=type(value).__name__)
     return None if value.strip() else DataError("The sentence is empty.", expected="a sentence")
+
+
+def word_inputs(arguments: Sequence[str]) -> list[tuple[str, Any]]:
+    """Each argument is a word, or a sum of words such as ``king - man + woman``."""
+    return [(argument, argument) for argument in arguments]
+
+
+def query(text: str, words: Sequence[str], *, lower: bool) -> list[tuple[int, float]]:
+    """Words that are added up, and subtracted after a minus: their numbers, with 1 or -1.
+
+    Raises:
+        DataError: A word is not in the vocabulary, or there is none.
+
+    Example:
+        >>> query("king - man + woman", ["man", "woman", "king"], lower=True)
+        [(2, 1.0), (0, -1.0), (1, 1.0)]
+    """
+    found: list[tuple[int, float]] = []
+    sign = 1.0
+    for part in _QUERY.findall(text.lower() if lower else text):
+        if part in "+−-":
+            sign = 1.0 if part == "+" else -1.0
+            continue
+        if part not in words:
+            raise DataError(
+                f"The word {part!r} is not in the vocabulary of {len(words):,} words.",
+                where=text,
+                remedy=did_you_mean(part, words),
+            )
+        found.append((words.index(part), sign))
+        sign = 1.0
+    if not found:
+        raise DataError("There is no word in it.", where=text, expected="a word, or several, as in king - man + woman")
+    return found

@@ -16,7 +16,7 @@ from torch import Tensor
 from flambeau.columns import Ragged
 from flambeau.core import Draw
 from flambeau.data.hashing import key, keys
-from flambeau.errors import DataError, did_you_mean
+from flambeau.errors import DataError
 
 BLOCK = 128
 """Words in a row. A window does not reach over its end, which costs about 3 % of the pairs."""
@@ -31,7 +31,6 @@ POWER = 0.75
 """Noise words are drawn by their counts to this power (Mikolov et al., NeurIPS 2013, section 2.2)."""
 
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
-_QUERY = re.compile(r"[+−-]|[^\s+−-]+")
 _PLACE, _NOISE = 11, 12
 
 
@@ -73,35 +72,6 @@ def numbered(texts: Sequence[str], words: Sequence[str], *, lower: bool) -> Ragg
     """The numbers of the words of each text, int32; words that are not in the vocabulary are left out."""
     number = {word: place for place, word in enumerate(words)}
     return Ragged.of([[number[word] for word in split_words(text, lower) if word in number] for text in texts])
-
-
-def query(text: str, words: Sequence[str], *, lower: bool) -> list[tuple[int, float]]:
-    """Words that are added up, and subtracted after a minus: their numbers, with 1 or -1.
-
-    Raises:
-        DataError: A word is not in the vocabulary, or there is none.
-
-    Example:
-        >>> query("king - man + woman", ["man", "woman", "king"], lower=True)
-        [(2, 1.0), (0, -1.0), (1, 1.0)]
-    """
-    found: list[tuple[int, float]] = []
-    sign = 1.0
-    for part in _QUERY.findall(text.lower() if lower else text):
-        if part in "+−-":
-            sign = 1.0 if part == "+" else -1.0
-            continue
-        if part not in words:
-            raise DataError(
-                f"The word {part!r} is not in the vocabulary of {len(words):,} words.",
-                where=text,
-                remedy=did_you_mean(part, words),
-            )
-        found.append((words.index(part), sign))
-        sign = 1.0
-    if not found:
-        raise DataError("There is no word in it.", where=text, expected="a word, or several, as in king - man + woman")
-    return found
 
 
 def blocks(texts: Ragged, size: int = BLOCK) -> Tensor:

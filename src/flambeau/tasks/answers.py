@@ -1,11 +1,13 @@
 """What people read of a prediction, in plain Python: models and exported files give the same answers.
 
 There are three kinds made of one output, by what that is for a row: probabilities of classes of which one is right,
-probabilities of labels of which any may be, and numbers. A translation is what a search found.
+probabilities of labels of which any may be, and numbers. A translation is what a search found, a continuation what a
+language model went on with, and neighbours are the words whose vectors are nearest.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +16,12 @@ from flambeau.errors import UsageError
 
 LEAST = 0.5
 """From this probability on a label is said."""
+
+CONTINUED = 100
+"""Tokens that a language model goes on for when it is asked about a text."""
+
+NEIGHBOURS = 10
+"""How many similar words an answer has."""
 
 Answer = dict[str, Any]
 
@@ -122,6 +130,46 @@ def translation_line(row: Mapping[str, Any], top: int) -> str:
 def translation_cells(row: Mapping[str, Any], top: int) -> dict[str, str]:
     """The translation and its score."""
     return {"translation": row["translation"], "score": f"{row['score']:.6f}"}
+
+
+def continuation_of(text: str, nats: float, tokens: int, characters: int) -> Answer:
+    """How a text might go on, and what it costs: nats by character and perplexity by token, if it has any."""
+    return {
+        "continuation": text,
+        "nats_per_character": nats / characters if characters else None,
+        "perplexity": math.exp(nats / tokens) if tokens else None,
+        "tokens": tokens,
+    }
+
+
+def continuation_line(row: Mapping[str, Any], top: int) -> str:
+    """What a text costs, and how it might go on."""
+    cost = "" if row["nats_per_character"] is None else f"{row['nats_per_character']:.3f} nats a character  "
+    return f"{cost}→ {row['continuation']!r}"
+
+
+def continuation_cells(row: Mapping[str, Any], top: int) -> dict[str, str]:
+    """The same as columns."""
+    return {name: "" if value is None else str(value) for name, value in row.items()}
+
+
+def neighbours_of(words: Sequence[str], numbers: Sequence[int], cosines: Sequence[float]) -> Answer:
+    """The nearest words with the cosine of each."""
+    pairs = zip(numbers, cosines, strict=True)
+    return {"neighbours": [{"word": words[number], "cosine": value} for number, value in pairs]}
+
+
+def neighbours_line(row: Mapping[str, Any], top: int) -> str:
+    """The nearest words in a line."""
+    return "  ".join(f"{entry['word']} {entry['cosine']:.3f}" for entry in row["neighbours"][:top])
+
+
+def neighbours_cells(row: Mapping[str, Any], top: int) -> dict[str, str]:
+    """The nearest words as columns: ``word1``, ``cosine1`` and so on."""
+    made: dict[str, str] = {}
+    for number, entry in enumerate(row["neighbours"][:top], start=1):
+        made |= {f"word{number}": entry["word"], f"cosine{number}": f"{entry['cosine']:.6f}"}
+    return made
 
 
 KINDS = {

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +16,7 @@ from flambeau.core import Batch, Builder, Facts, Loss, Metrics, Phase, Transform
 from flambeau.data import corpus, tokens, windows
 from flambeau.data.doubts import of_prompt
 from flambeau.data.hashing import key
+from flambeau.data.plain import pieces, prompt, prompt_inputs
 from flambeau.errors import BadRows, DataError, FlambeauError, UsageError
 from flambeau.metrics.language import language
 from flambeau.models import gpt2
@@ -24,14 +24,12 @@ from flambeau.models.gpt import GPT
 from flambeau.models.sampling import LanguageModel, generate
 from flambeau.recipe import Count, Part, Recipe
 from flambeau.task import Intake, Outcome, SampleRequest, Shown, Task, View
-from flambeau.tasks import language_program
+from flambeau.tasks import answers, language_program
+from flambeau.tasks.answers import CONTINUED
 from flambeau.tasks.common import classless_checks, optimizer_checks, optimizer_of, tensors
 
 SPECIALS = ("<pad>", "<unk>", "<end>")
 END = 2
-
-CONTINUED = 100
-"""Tokens that a prediction goes on for."""
 
 
 class Options(Part):
@@ -53,7 +51,7 @@ def facts(split: Split, info: Mapping[str, Any], recipe: Recipe) -> Facts:
     texts = _texts(split.columns)
     if options.pretrained is not None:
         return gpt2.facts(Path(options.pretrained), options.context)
-    parts = [piece for text in texts for piece in corpus.pieces(text)]
+    parts = [piece for text in texts for piece in pieces(text)]
     json = tokens.train_tokenizer(parts, recipe.text, specials=SPECIALS)
     line = tokens.encode(json, ["\n"]).values.tolist()
     apart = len(texts) > 1 or len(line) != 1 or line[0] == tokens.UNKNOWN
@@ -72,7 +70,7 @@ def facts(split: Split, info: Mapping[str, Any], recipe: Recipe) -> Facts:
 def read(raw: Columns, facts: Facts) -> dict[str, Column]:
     """Texts to tokens (ragged int32), with how many characters and bytes of UTF-8 each has (int64)."""
     texts = _texts(raw)
-    parts = [list(corpus.pieces(text)) for text in texts]
+    parts = [list(pieces(text)) for text in texts]
     encoded = tokens.encode(facts["tokenizer"], [piece for part in parts for piece in part])
     # The tokens of a text are those of its pieces, one after the other.
     ends = torch.tensor([0, *(len(part) for part in parts)], dtype=torch.int64).cumsum(0)
@@ -84,15 +82,16 @@ def read(raw: Columns, facts: Facts) -> dict[str, Column]:
 
 
 def _texts(raw: Columns) -> list[str]:
-    column = raw["text"]
-    bad: dict[int, FlambeauError] = {
-        row: DataError("This is no text.", expected="str", received=type(value).__name__)
-        for row, value in enumerate(column)
-        if not isinstance(value, str)
-    }
+    found: list[str] = []
+    bad: dict[int, FlambeauError] = {}
+    for row, value in enumerate(raw["text"]):
+        try:
+            found.append(prompt(value))
+        except DataError as error:
+            bad[row] = error
     if bad:
         raise BadRows(bad)
-    return cast(list[str], list(column))
+    return found
 
 
 def arrange(split: Split, facts: Facts) -> Split:
@@ -226,15 +225,7 @@ def decode(outputs: Batch, facts: Facts) -> list[dict[str, Any]]:
     rows = [[token for token in row if token >= 0] for row in outputs["continuation"].tolist()]
     texts = tokens.decode(facts["tokenizer"], rows)
     found = zip(*(outputs[name].tolist() for name in ("nats", "length", "characters")), strict=True)
-    return [
-        {
-            "continuation": text,
-            "nats_per_character": nats / characters if characters else None,
-            "perplexity": math.exp(nats / length) if length else None,
-            "tokens": length,
-        }
-        for text, (nats, length, characters) in zip(texts, found, strict=True)
-    ]
+    return [answers.continuation_of(text, *numbers) for text, numbers in zip(texts, found, strict=True)]
 
 
 def example(facts: Facts) -> dict[str, Tensor]:
@@ -303,29 +294,6 @@ def sample(model: nn.Module, facts: Facts, request: SampleRequest) -> Iterator[s
         yield request.prompt + tokens.decode(facts["tokenizer"], [list(drawn)])[0]
 
 
-def inputs(arguments: Sequence[str]) -> list[tuple[str, Any]]:
-    """Texts as they are; the text of a file where one of this name ends like a text file."""
-    found: list[tuple[str, Any]] = []
-    for argument in arguments:
-        path = Path(argument)
-        if path.suffix.lower() in corpus.EXTENSIONS and path.is_file():
-            found.append((argument, corpus.decoded(path.read_bytes(), path)))
-        else:
-            found.append((argument if len(argument) <= 40 else f"{argument[:39]}…", argument))
-    return found
-
-
-def line(row: Mapping[str, Any], top: int) -> str:
-    """A prediction in a line: what the text costs, and how it might go on."""
-    cost = "" if row["nats_per_character"] is None else f"{row['nats_per_character']:.3f} nats a character  "
-    return f"{cost}→ {row['continuation']!r}"
-
-
-def cells(row: Mapping[str, Any], top: int) -> dict[str, str]:
-    """A prediction as columns."""
-    return {name: "" if value is None else str(value) for name, value in row.items()}
-
-
 def tell(outcome: Outcome, recipe: Recipe) -> list[str | Shown]:
     """What the test text costs."""
     scores = outcome.evaluation.scores
@@ -348,7 +316,7 @@ def samples(dataset: Dataset, count: int) -> list[str | Shown]:
     """The first lines of the training text that are not empty."""
     found: list[str | Shown] = []
     for text in _texts(dataset.splits["train"].columns):
-        for piece in corpus.pieces(text):
+        for piece in pieces(text):
             found += [row for row in piece.splitlines() if row.strip()][: count - len(found)]
             if len(found) >= count:
                 return found
@@ -412,9 +380,9 @@ TASK = Task(
     ),
     view=View(
         asks="TEXT...",
-        inputs=inputs,
-        line=line,
-        cells=cells,
+        inputs=prompt_inputs,
+        line=answers.continuation_line,
+        cells=answers.continuation_cells,
         report=report,
         tell=tell,
         about=about,

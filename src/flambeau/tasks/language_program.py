@@ -13,6 +13,7 @@ from flambeau.columns import Columns
 from flambeau.core import Batch, Facts
 from flambeau.models.sampling import LanguageModel
 from flambeau.program import Call, Compared, Graph, Port, Program, Wish, require_varying
+from flambeau.tasks.answers import CONTINUED
 from flambeau.tasks.text_program import made_up, tokenizer_beside
 
 Predict = Callable[[nn.Module, Batch], dict[str, Tensor]]
@@ -76,6 +77,7 @@ def program(predict: Predict, model: nn.Module, facts: Facts, wish: Wish) -> Pro
             "start": known.start,
             "end": known.end,
             "never": list(known.never),
+            "continued": CONTINUED,
             "answer": {"kind": "next-token", "softmax": True},
         },
         lambda: {"text": made_up(facts["tokenizer"], (3, 2, 40))},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, cast
 
 import torch
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from flambeau.columns import Column, Columns, Dataset, Ragged, Split
 from flambeau.core import Batch, Builder, Draw, Facts, Loss, Metrics, Phase, Transform
 from flambeau.data import corpus
-from flambeau.data.words import blocks, drawn, has_context, numbered, query, tables, vocabulary
+from flambeau.data.inputs import query, word_inputs
+from flambeau.data.words import blocks, drawn, has_context, numbered, tables, vocabulary
 from flambeau.engine.optim import Factory, NamedParameters
 from flambeau.errors import BadRows, DataError, FlambeauError
 from flambeau.metrics.vectors import block_sums, losses, nearest, negative_sampling, unit
@@ -20,10 +21,9 @@ from flambeau.models.word_vectors import Scored, WordModel
 from flambeau.program import Call, Compared, Graph, Port, Program, Wish, require_varying
 from flambeau.recipe import Count, Part, Recipe
 from flambeau.task import Intake, Outcome, Shown, Task, View
+from flambeau.tasks import answers
+from flambeau.tasks.answers import NEIGHBOURS
 from flambeau.tasks.common import classless_checks, optimizer_checks, optimizer_of
-
-NEIGHBOURS = 10
-"""How many similar words an answer has."""
 
 
 class Options(Part):
@@ -209,6 +209,7 @@ def program(model: nn.Module, facts: Facts, wish: Wish) -> Program:
             "words": facts["words"],
             "lower": facts["lower"],
             "similarity": "cosine",
+            "neighbours": NEIGHBOURS,
             "answer": {"kind": "vectors"},
         },
         lambda: {"query": [facts["words"][0], " + ".join(facts["words"][:3])]},
@@ -229,12 +230,8 @@ class Answering(nn.Module):
 
 def decode(outputs: Batch, facts: Facts) -> list[dict[str, Any]]:
     """For each query the words that are nearest to it, with the cosine."""
-    words = facts["words"]
     pairs = zip(outputs["neighbours"].tolist(), outputs["cosines"].tolist(), strict=True)
-    return [
-        {"neighbours": [{"word": words[n], "cosine": value} for n, value in zip(numbers, values, strict=True)]}
-        for numbers, values in pairs
-    ]
+    return [answers.neighbours_of(facts["words"], numbers, cosines) for numbers, cosines in pairs]
 
 
 def example(facts: Facts) -> dict[str, Tensor]:
@@ -247,24 +244,6 @@ def trace(model: nn.Module, batch: Batch) -> Any:
     words = batch["query"].long()
     there = torch.ones(*words.shape, words.shape[1], dtype=torch.bool, device=words.device)
     return model(words, there, words)
-
-
-def inputs(arguments: Sequence[str]) -> list[tuple[str, Any]]:
-    """Each argument is a word, or a sum of words such as ``king - man + woman``."""
-    return [(argument, argument) for argument in arguments]
-
-
-def line(row: Mapping[str, Any], top: int) -> str:
-    """The nearest words in a line."""
-    return "  ".join(f"{entry['word']} {entry['cosine']:.3f}" for entry in row["neighbours"][:top])
-
-
-def cells(row: Mapping[str, Any], top: int) -> dict[str, str]:
-    """The nearest words as columns: ``word1``, ``cosine1`` and so on."""
-    made: dict[str, str] = {}
-    for number, entry in enumerate(row["neighbours"][:top], start=1):
-        made |= {f"word{number}": entry["word"], f"cosine{number}": f"{entry['cosine']:.6f}"}
-    return made
 
 
 def report(outcome: Outcome) -> tuple[list[Any], list[Any]]:
@@ -296,7 +275,10 @@ def tell(outcome: Outcome, recipe: Recipe) -> list[str | Shown]:
     return [
         f"test loss {scores['loss']:.4f} nats a prediction; the true word scores above a noise word in "
         f"{scores['auc']:.2%} of comparisons",
-        *(f"near {outcome.facts['words'][n]!r}: {line(row, 5)}" for n, row in zip(chosen, rows, strict=True)),
+        *(
+            f"near {outcome.facts['words'][n]!r}: {answers.neighbours_line(row, 5)}"
+            for n, row in zip(chosen, rows, strict=True)
+        ),
     ]
 
 
@@ -328,9 +310,9 @@ INTAKE = Intake(
 
 VIEW = View(
     asks="WORD...",
-    inputs=inputs,
-    line=line,
-    cells=cells,
+    inputs=word_inputs,
+    line=answers.neighbours_line,
+    cells=answers.neighbours_cells,
     report=report,
     tell=tell,
     about=about,

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flambeau.columns import Dataset, Split
-from flambeau.data.corpus import decoded
 from flambeau.data.datasets import locate
 from flambeau.data.hashing import dataset_hash
+from flambeau.data.plain import decoded
 
 URL = (
     "https://raw.githubusercontent.com/karpathy/char-rnn/"

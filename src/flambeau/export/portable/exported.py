@@ -16,8 +16,22 @@ from flambeau.tasks.answers import KINDS, Answers, asked
 FRONTS = {"picture": "pictures", "sound": "sounds", "text": "texts"}
 """By ``preprocessing.front`` on the card the module whose ``FRONT`` makes the inputs, imported for such files only."""
 
-SEARCHED = {"translation": "translating"}
-"""Likewise the module whose ``opened`` asks graphs that are called again and again for an answer."""
+SINGLY = {"tokens": "continuing", "translation": "translating", "words": "words"}
+"""Likewise the module whose ``opened`` makes what answers one input after the other."""
+
+_CALL_IT = "or call the file from code of your own: `flambeau inspect` says what goes in and comes out."
+
+UNASKED = {
+    "graph": (
+        "The file takes the features and edges of a whole graph, not the number of a node.",
+        f"Ask the run or the model file, which hold the graph; {_CALL_IT}",
+    ),
+    "noise": (
+        "The file makes pictures of noise, and answers nothing.",
+        f"`flambeau sample` makes pictures with the run or the model file; {_CALL_IT}",
+    ),
+}
+"""Likewise what keeps a file from being asked, and what to do instead."""
 
 
 class Exported:
@@ -84,13 +98,9 @@ def _known(card: Card) -> tuple[Front, Answers]:
     about = card.about
     front, kind = FRONTS.get(str(about.get("front"))), KINDS.get(str(about.get("answer", {}).get("kind")))
     if front is None or kind is None or len(card.values["inputs"]) != 1:
-        raise UsageError(
-            f"Exported files of the task {card.values['task']} are not answered here.",
-            where=card.path,
-            expected="a model of pictures, recordings or texts, or a translator",
-            remedy="Ask the run or the model file that it was exported from, or call the file from code of your own: "
-            "`flambeau inspect` says what goes in and comes out.",
-        )
+        problem = f"Exported files of the task {card.values['task']} are not answered here."
+        known = UNASKED.get(str(about.get("front")), (problem, f"Ask the run or the model file; {_CALL_IT}"))
+        raise UsageError(known[0], where=card.path, remedy=known[1])
     made: Front = _module(front).FRONT
     return made, kind
 
@@ -115,10 +125,10 @@ def open_exported(path: Path, form: str, *, trust_code: bool = False) -> Asked:
             where=path,
             remedy="Say --trust-code to run it here, if you know where the file comes from.",
         )
-    searched = SEARCHED.get(str(file.card.about.get("front")))
-    if searched is not None:
-        asked_again: Asked = _module(searched).opened(file, form)
-        return asked_again
+    singly = SINGLY.get(str(file.card.about.get("front")))
+    if singly is not None:
+        made: Asked = _module(singly).opened(file, form)
+        return made
     return Exported(file.card, file.load)
 
 

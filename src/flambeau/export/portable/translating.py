@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from flambeau.data.doubts import of_sentence
 from flambeau.data.inputs import sentence_error, sentence_inputs
 from flambeau.data.tokenizing import load_tokenizer, numbers_of
-from flambeau.errors import BadRows, FlambeauError, ModelError
+from flambeau.errors import ModelError
 from flambeau.export.portable.asking import Run, Shown, with_doubt
 from flambeau.export.portable.card import Card
 from flambeau.export.portable.running import File, look
 from flambeau.export.portable.search import Arrays, Rules, search
-from flambeau.tasks.answers import asked, translation_cells, translation_line, translation_of
+from flambeau.export.portable.singly import Singly
+from flambeau.tasks.answers import translation_cells, translation_line, translation_of
 
 ENCODER, STEP = "encoder", "step"
 
@@ -34,47 +35,18 @@ class Translating:
     def __init__(self, card: Card, encoder: Run, step: Run) -> None:
         self.card = card
         self._encoder, self._step = encoder, step
-        self.view = Shown(sentence_inputs, translation_line, translation_cells)
         about = card.about
         self._rules = Rules(about["beam"], about["length_penalty"], about["start"], about["end"], about["never"])
 
-    def predict(
-        self, inputs: Sequence[Any], *, top: int | None = None, abstain_below: float | None = None
-    ) -> list[Any]:
-        """The translations of sentences.
-
-        Raises:
-            BadRows: Some are no sentences.
-            ModelError: The files cannot be run on one.
-            UsageError: ``abstain_below`` is given; a translation has no probability.
-        """
-        return asked(self.answers([self.read(inputs)])[0], top, abstain_below)
-
-    def read(self, inputs: Sequence[Any]) -> list[str]:
-        """The sentences.
-
-        Raises:
-            BadRows: Some are none.
-        """
-        errors = {row: sentence_error(value) for row, value in enumerate(inputs)}
-        bad: dict[int, FlambeauError] = {row: error for row, error in errors.items() if error is not None}
-        if bad:
-            raise BadRows(bad)
-        return [text.strip() for text in inputs]
-
-    def answers(self, parts: Sequence[Sequence[str]]) -> list[list[Any]]:
-        """The translations of each part's sentences, one search after the other."""
-        return [[self._translated(text) for text in part] for part in parts]
-
-    def _translated(self, text: str) -> dict[str, Any]:
+    def answer(self, text: str) -> Any:
+        """The translation of a sentence."""
         about = self.card.about
         [numbers] = numbers_of(about["tokenizer"], [text], about["max_length"], about["before"], about["after"])
         ratio, room = about["most_tokens"]
         longest = int(len(numbers) * ratio) + room
         found = search(self._begin, self._next, np.array([numbers], dtype=np.int64), longest, self._rules)
         told = self._text(found.tokens)
-        answer: dict[str, Any] = with_doubt(translation_of(told, found.score, found.complete), self._doubt(numbers))
-        return answer
+        return with_doubt(translation_of(told, found.score, found.complete), self._doubt(numbers))
 
     def _text(self, tokens: Sequence[int]) -> str:
         decoded: str = load_tokenizer(self.card.about["tokenizer"]).decode(list(tokens), skip_special_tokens=True)
@@ -120,8 +92,17 @@ def files_of(card: Card) -> Mapping[str, Path]:
     return found
 
 
-def opened(file: File, form: str) -> Translating:
+def opened(file: File, form: str) -> Singly:
     """Both files, opened, of which one has been looked at."""
     files = files_of(file.card)
     runs = {name: file.load() if path == file.card.path else look(path, form).load() for name, path in files.items()}
-    return Translating(file.card, runs[ENCODER], runs[STEP])
+    translator = Translating(file.card, runs[ENCODER], runs[STEP])
+    view = Shown(sentence_inputs, translation_line, translation_cells)
+    return Singly(file.card, view, _sentence, translator.answer)
+
+
+def _sentence(value: Any) -> str:
+    error = sentence_error(value)
+    if error is not None:
+        raise error
+    return str(value).strip()
