@@ -8,6 +8,7 @@ them, and for ONNX neither is PyTorch.
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -118,3 +119,16 @@ def test_examples_run_in_a_bare_environment(form: str, trained: Path, tmp_path: 
     name, probability = done.stdout.split()
     assert name == wanted["class"]
     assert float(probability) == pytest.approx(wanted["probability"], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_compiling_for_the_processor_says_nothing_of_graphics_cards(tmp_path: Path) -> None:
+    code = "import torch; from flambeau.engine.compiling import require_compiler; require_compiler(torch.device('cpu'))"
+    # CUDA's compiler is there, and no card: PyTorch would say so.
+    environment = {**os.environ, "CUDA_HOME": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", env=environment, timeout=300
+    )
+    if done.returncode:
+        pytest.skip(done.stderr.splitlines()[-1])
+    assert done.stderr == ""

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from flambeau.engine.quiet import quiet_log
 from flambeau.errors import UsageError
 
 
@@ -23,7 +24,9 @@ def require_compiler(device: torch.device) -> None:
     probe = nn.Linear(2, 2).to(device)
     probe.compile()
     try:
-        probe(torch.zeros(3, 2, device=device)).sum().backward()
+        # A machine with CUDA's compiler and no graphics card would be told so, which is nothing to the processor.
+        with quiet_log("torch"):
+            probe(torch.zeros(3, 2, device=device)).sum().backward()
     # Whatever is missing (a C++ compiler, Python's headers, Triton) is told by exceptions of many kinds.
     except Exception as error:
         raise UsageError(

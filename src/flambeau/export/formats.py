@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
 from flambeau.core import Batch
+from flambeau.engine.quiet import quiet_log
 from flambeau.errors import FlambeauError, ModelError
 from flambeau.export.recurrence import recurrence
 from flambeau.program import Graph, Port
@@ -102,18 +102,6 @@ def refused(graph: Graph, by: str) -> Iterator[None]:
             received=said[:400],
             remedy="Nothing was written. Try another --format; --debug shows the whole message.",
         ) from error
-
-
-@contextmanager
-def quiet_log(name: str) -> Iterator[None]:
-    """Keeps a logger's messages to itself inside the ``with`` block; what matters comes out as an exception."""
-    log = logging.getLogger(name)
-    before = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        log.setLevel(before)
 
 
 def in_order(names: list[str], inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:

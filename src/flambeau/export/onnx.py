@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from flambeau.core import Batch
+from flambeau.engine.quiet import quiet_log
 from flambeau.errors import MissingExtra
-from flambeau.export.formats import Format, Runner, quiet_log, refused, traced
+from flambeau.export.formats import Format, Runner, refused, traced
 from flambeau.export.portable.card import KEY
 from flambeau.export.portable.running import onnx_session, run_session
 from flambeau.program import Graph

@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 
 from flambeau.core import Batch
+from flambeau.engine.quiet import quiet_log
 from flambeau.errors import MissingExtra
-from flambeau.export.formats import Format, Runner, in_order, quiet_log, refused, traced
+from flambeau.export.formats import Format, Runner, in_order, refused, traced
 from flambeau.program import Graph
 
 CARD = "flambeau.json"
