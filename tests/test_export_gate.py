@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,7 +136,8 @@ def test_a_static_file_of_another_size_has_its_preprocessing_beside_it(call: Com
 def test_a_network_of_one_size_is_not_exported_at_another(call: Command, trained: Path, tmp_path: Path) -> None:
     done = call("export", trained, "--format", "pt2", "--size", "16", "--out", "m.pt2")
     assert done.code == 2
-    assert "cannot make a graph" in done.err
+    assert "--size: The network cannot take pictures of this size." in done.err
+    assert "leave --size out" in done.err
     assert not list(tmp_path.iterdir())
 
 
@@ -160,16 +162,44 @@ def test_half_precision_halves_the_file_and_keeps_the_score(call: Command, train
         ("--format pt2 --weights int4", "float32, float16"),
         ("--format torchscript --weights float16", "float32"),
         ("--format pt2 --out nowhere/m.pt2", "no such folder"),
+        ("--format pt2 --out t.txt/m.pt2", "no such folder"),
         ("--format pt2 --size 0", "--size"),
+        ("--format pt2 --size 5000", "sides from 1 to 4,096"),
+        ("--format pt2 --out folder", "folder/model.pt2"),
+        ("--out folder", "folder/model"),
         ("--static", "graphs only"),
     ],
 )
 def test_wrong_options_are_named(call: Command, trained: Path, options: str, told: str) -> None:
     before = sorted(trained.iterdir())
+    Path("folder").mkdir()
+    Path("t.txt").write_text("a file")
     done = call("export", trained, *options.split())
     assert done.code == 2
     assert told in done.err
     assert sorted(trained.iterdir()) == before
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed")
+def test_a_name_that_openvino_cannot_open_is_refused(call: Command, trained: Path) -> None:
+    done = call("export", trained, "--format", "openvino", "--out", "model.bin")
+    assert done.code == 2
+    assert "end in .xml" in done.err and "Name it model.xml" in done.err
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="there is no folder that nobody can write to")
+def test_a_folder_that_cannot_be_written_to_is_named(call: Command, trained: Path) -> None:
+    done = call("export", trained, "--format", "torchscript", "--out", "/proc/m.pt")
+    assert done.code == 2
+    assert "/proc: Nothing can be written to this folder" in done.err
+
+
+def test_an_exported_file_is_no_model_to_export(call: Command, trained: Path) -> None:
+    call("export", trained, "--format", "torchscript", "--out", "m.pt", "--quiet")
+    for command in ("export", "sample", "evaluate"):
+        done = call(command, "m.pt")
+        assert done.code == 2
+        assert "written by `flambeau export`" in done.err and "takes the run" in done.err
 
 
 def test_a_size_below_one_and_a_missing_path_are_refused_in_python(trained: Path, tmp_path: Path) -> None:

@@ -142,7 +142,12 @@ def _raw_header(path: Path) -> tuple[bytes, int]:
             start = file.read(8)
             length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
             if not 2 <= length <= min(LARGEST_HEADER, size - 8):
-                raise _damaged(path, "it does not begin like a safetensors file")
+                raise ModelError(
+                    "This is not a model file: it does not begin like a safetensors file.",
+                    where=path,
+                    remedy="If it was saved here, copy it anew or save it again from its run; if it was written by "
+                    "`flambeau export`, `predict` and `inspect` alone take it, and all else takes the run.",
+                )
             return file.read(length), size
     except OSError as error:
         raise ModelError(f"The file cannot be read ({error.strerror}).", where=path) from error

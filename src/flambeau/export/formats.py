@@ -31,6 +31,7 @@ class Format:
     Attributes:
         name: As in ``--format``.
         suffix: What its files' names end in.
+        strict: Whether files of other names cannot be opened.
         about: What it is and what runs it, in a sentence.
         write: Writes a graph and the card, a JSON text, to a file.
         open: Makes what runs a file; must not need the model.
@@ -48,6 +49,7 @@ class Format:
     open: Callable[[Path], Runner]
     require: Callable[[], None] = lambda: None
     plain: bool = False
+    strict: bool = False
     weights: tuple[str, ...] = ("float32", "float16")
     quantize: Callable[[Graph, Path, str, Sequence[Batch]], None] | None = None
 

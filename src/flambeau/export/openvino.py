@@ -60,5 +60,6 @@ FORMAT = Format(
     open=opened,
     require=require,
     plain=True,
+    strict=True,
     weights=("float32",),
 )

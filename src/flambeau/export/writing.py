@@ -11,11 +11,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from flambeau import catalog, files
 from flambeau.core import Batch
-from flambeau.errors import UsageError
+from flambeau.engine.evaluate import evaluation_mode
+from flambeau.errors import ModelError, UsageError, one_line
 from flambeau.export import gate
 from flambeau.export.calibration import Calls, calibration_calls, latency
 from flambeau.export.formats import Format, Runner
@@ -28,6 +30,9 @@ from flambeau.recipe import parse
 from flambeau.run import Run
 
 Tell = Callable[[str], None]
+
+LARGEST = 4096
+"""The longest side of pictures that a graph is made for; larger ones are a slip of the finger."""
 
 
 def export_model(
@@ -79,7 +84,8 @@ def export_model(
     if not isinstance(chosen, Format):
         if static or size is not None or weights != "float32":
             raise UsageError("Shape and precision can be chosen for graphs only.", where=f"--format {format}")
-        result: dict[str, Any] = chosen(loaded, _path(model, out, ".pth" if format == "state-dict" else ".txt"))
+        path = _named(_path(model, out, ".pth" if format == "state-dict" else ".txt"))
+        result: dict[str, Any] = chosen(loaded, path)
         return result
     chosen.require()
     known = (*chosen.weights, *(("int8",) if chosen.quantize else ()))
@@ -87,7 +93,7 @@ def export_model(
         raise UsageError(
             f"The format {format} has no such weights.", where="--weights", expected=", ".join(known), received=weights
         )
-    path = _path(model, out, chosen.suffix)
+    path = _named(_path(model, out, chosen.suffix), chosen)
     return _export_graphs(_sized(loaded, size), path, chosen, Wish(static, chosen.plain), weights, tell)
 
 
@@ -100,6 +106,29 @@ def _path(model: str | Path | Run | Model, out: str | Path | None, suffix: str) 
     return home / f"model{suffix}" if home.is_dir() else home.with_suffix(suffix)
 
 
+def _named(path: Path, form: Format | None = None) -> Path:
+    """A path that can be the name of a file of a format.
+
+    Raises:
+        UsageError: It is a folder, or does not end as the format's files have to.
+    """
+    if path.is_dir():
+        raise UsageError(
+            "This is a folder, and a file is to be written.",
+            where="--out",
+            received=path,
+            remedy=f"Name the file, as in {path / 'model'}{'' if form is None else form.suffix}.",
+        )
+    if form is not None and form.strict and path.suffix != form.suffix:
+        raise UsageError(
+            f"Files of the format {form.name} have to end in {form.suffix}.",
+            where="--out",
+            received=path,
+            remedy=f"Name it {path.with_suffix(form.suffix)}.",
+        )
+    return path
+
+
 def _sized(model: Model, size: int | tuple[int, int] | None) -> Model:
     """A copy of the model on the CPU that works at another size of pictures, where one is asked for."""
     made = Model(copy.deepcopy(model.network).cpu(), model.task, model.facts, model.description)
@@ -108,10 +137,29 @@ def _sized(model: Model, size: int | tuple[int, int] | None) -> Model:
     if "size" not in model.facts or "rules" not in model.facts:
         raise UsageError("A size is for models of pictures.", where="--size", received=model.task.name)
     sides = (size, size) if isinstance(size, int) else size
-    if min(sides) < 1:
-        raise UsageError("This is not a size.", where="--size", expected="a side of at least 1", received=size)
+    if not 1 <= min(sides) <= max(sides) <= LARGEST:
+        raise UsageError("This is not a size.", where="--size", expected=f"sides from 1 to {LARGEST:,}", received=size)
     made.facts = {**model.facts, "size": list(sides)}
+    _try(made)
     return made
+
+
+def _try(model: Model) -> None:
+    """Runs a model once at the size that was asked for.
+
+    Raises:
+        ModelError: Its network cannot take pictures of it.
+    """
+    try:
+        with torch.inference_mode(), evaluation_mode(model.network):
+            model.task.predict(model.network, model.task.example(model.facts))
+    except Exception as error:  # networks raise whatever their layers do
+        raise ModelError(
+            "The network cannot take pictures of this size.",
+            where="--size",
+            received=one_line(error, 300),
+            remedy="Choose a larger or a smaller one, or leave --size out for the size that it was trained at.",
+        ) from error
 
 
 def _export_graphs(model: Model, out: Path, form: Format, wish: Wish, weights: str, tell: Tell) -> dict[str, Any]:
@@ -121,7 +169,7 @@ def _export_graphs(model: Model, out: Path, form: Format, wish: Wish, weights: s
         tell(f"Only made-up inputs are compared, for {reason}.")
     written = in_half(program) if weights == "float16" else program
     calls = calibration_calls(model, program) if weights == "int8" else None
-    with tempfile.TemporaryDirectory(dir=_folder(out), prefix=f".{out.name}.") as folder:
+    with _aside(out) as folder:
         paths: dict[str, Path] = {}
         for graph in written.graphs:
             path = _graph_path(Path(folder) / out.name, graph.name, len(written.graphs) > 1)
@@ -173,10 +221,16 @@ def _speeds(program: Program, form: Format, call: Call, calls: Calls, folder: Pa
         return {"float32": latency(calling(form, paths), calls), "int8": latency(call, calls)}
 
 
-def _folder(out: Path) -> Path:
+def _aside(out: Path) -> tempfile.TemporaryDirectory[str]:
+    """A folder beside a file that is to be written."""
     if not out.parent.is_dir():
         raise UsageError("There is no such folder to write to.", where=out.parent, remedy="Make it, or choose another.")
-    return out.parent
+    try:
+        return tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.")
+    except OSError as error:
+        raise UsageError(
+            f"Nothing can be written to this folder: {error.strerror}.", where=out.parent, remedy="Choose another."
+        ) from error
 
 
 def _graph_path(out: Path, name: str, several: bool) -> Path:
