@@ -2,7 +2,7 @@
 
 Run it on an idle machine: `python benchmarks/export_formats.py RUN PICTURE [--formats onnx pt2] [--repeats 200]`.
 
-Each file is used by a process of its own, through what `flambeau predict` uses, on one thread. Memory is the largest
+Each file is used by a process of its own, through what `flambeau predict` uses, on one processor. Memory is the largest
 resident set of that process, with all that it had to import. The time is the median of single calls, decoding of the
 picture included.
 """
@@ -23,7 +23,8 @@ from flambeau.errors import FlambeauError
 from flambeau.export.formats import Format
 
 ASK = """
-import json, sys, time
+import json, os, sys, time
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # the one setting that every runtime heeds
 from pathlib import Path
 from flambeau.export.portable.card import format_of
 from flambeau.export.portable.exported import open_exported
@@ -69,7 +70,7 @@ def main() -> None:
             except FlambeauError as error:
                 print(f"| `{name}` | {weights} | {error.problem} | | |")
                 continue
-            command = [sys.executable, "-c", ASK, made["files"][0], str(options.picture), str(options.repeats)]
+            command = [sys.executable, "-c", ASK, made["out"], str(options.picture), str(options.repeats)]
             done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
             told = json.loads(done.stdout) if done.returncode == 0 else None
             cost = f"{told['mib']:,.0f} MiB | {told['ms']:.2f} ms |" if told else "not asked by `predict` | |"

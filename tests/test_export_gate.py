@@ -6,6 +6,7 @@ import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -153,6 +154,33 @@ def test_half_precision_halves_the_file_and_keeps_the_score(call: Command, train
     picture = np.random.default_rng(0).integers(0, 256, (12, 9), dtype=np.uint8)
     first, second = (open_exported(tmp_path / name, "pt2").predict([picture])[0] for name in ("whole.pt2", "half.pt2"))
     assert first["probability"] == pytest.approx(second["probability"], abs=0.01)
+
+
+@pytest.mark.slow
+def test_8_bits_shrink_the_file_keep_the_score_and_are_computed_in(call: Command, tmp_path: Path) -> None:
+    import onnxruntime
+
+    settings = ["train.batch_size=64", "log.tensorboard=false", "model.width=16"]
+    flambeau.train("digits", model="compact", epochs=3, settings=settings, device="cpu", out="run", quiet=True)
+    whole = call("export", "run", "--format", "onnx", "--out", "whole.onnx", "--json").json
+    small = call("export", "run", "--format", "onnx", "--weights", "int8", "--out", "small.onnx", "--json").json
+    assert small["bytes"] < 0.7 * whole["bytes"]
+    assert small["scores"]["accuracy"] == pytest.approx(small["model_scores"]["accuracy"], abs=0.01)
+    assert small["milliseconds"].keys() == {"float32", "int8"}
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 4
+    onnxruntime.InferenceSession("small.onnx", options, providers=["CPUExecutionProvider"])
+    kinds = {node.op_type for node in onnx_nodes(tmp_path / "optimised.onnx")}
+    assert kinds & {"QLinearConv", "ConvInteger"}
+    assert "Conv" not in kinds and "FusedConv" not in kinds
+
+
+def onnx_nodes(path: Path) -> list[Any]:
+    """The nodes of a graph."""
+    import onnx
+
+    return list(onnx.load(path).graph.node)
 
 
 @pytest.mark.parametrize(
