@@ -2,7 +2,7 @@
 
 Tests need no network, so nothing is installed: a new virtual environment gets a folder of links to the packages that
 an example needs, and to those that these need, out of the environment that the tests run in. Flambeau is not among
-them, and for ONNX neither is PyTorch.
+them, and for ONNX and OpenVINO neither is PyTorch.
 """
 
 from __future__ import annotations
@@ -30,10 +30,20 @@ CALLS = {
     "torch.export.load": "pt2",
     "aoti_load_package": "aoti",
     "torch.jit.load": "torchscript",
+    "openvino": "openvino",
 }
 """What tells the examples apart, and the format that each is for."""
 
-FILES = {"onnx": "model.onnx", "pt2": "model.pt2", "aoti": "compiled.pt2", "torchscript": "model.pt"}
+FILES = {
+    "onnx": "model.onnx",
+    "pt2": "model.pt2",
+    "aoti": "compiled.pt2",
+    "torchscript": "model.pt",
+    "openvino": "model.xml",
+}
+
+RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino"}
+"""What runs a file of these formats; the others are run by PyTorch."""
 
 
 def examples() -> dict[str, str]:
@@ -87,7 +97,7 @@ def test_there_is_a_short_example_for_each_format() -> None:
             for name in ([a.name for a in node.names] if isinstance(node, ast.Import) else [])
             + ([node.module or ""] if isinstance(node, ast.ImportFrom) else [])
         }
-        assert imported <= {"json", "numpy", "PIL", "onnxruntime" if form == "onnx" else "torch"}
+        assert imported <= {"json", "numpy", "PIL", RUNTIMES.get(form, "torch")}
         assert FILES[form] in block
 
 
@@ -102,13 +112,15 @@ def test_examples_run_in_a_bare_environment(form: str, trained: Path, tmp_path: 
             require_compiler(torch.device("cpu"))
         except FlambeauError as error:
             pytest.skip(error.problem)
-    python = bare(tmp_path / "bare", ["numpy", "pillow", "onnxruntime" if form == "onnx" else "torch"])
+    if form == "openvino":
+        pytest.importorskip("openvino")
+    python = bare(tmp_path / "bare", ["numpy", "pillow", RUNTIMES.get(form, "torch")])
     here = tmp_path / "here"
     (here / "somewhere").mkdir(parents=True)
     values = np.random.default_rng(0).integers(0, 256, (15, 21), dtype=np.uint8)
     Image.fromarray(values).save(here / "somewhere" / "IMG_0001.jpg")
     flambeau.export_model(trained, here / FILES[form], form)
-    absent = ["flambeau", *(["torch"] if form == "onnx" else [])]
+    absent = ["flambeau", *(["torch"] if form in RUNTIMES else [])]
     check = f"import importlib.util as u; assert not any(map(u.find_spec, {absent})), 'this is no bare environment'\n"
     done = subprocess.run(
         [python, "-I", "-W", "ignore", "-c", check + examples()[form]],
