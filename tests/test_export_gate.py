@@ -227,7 +227,7 @@ def test_an_exported_file_is_no_model_to_export(call: Command, trained: Path) ->
     for command in ("export", "sample", "evaluate"):
         done = call(command, "m.pt")
         assert done.code == 2
-        assert "written by `flambeau export`" in done.err and "takes the run" in done.err
+        assert "written by `flambeau export`" in done.err and "all else takes the run" in done.err
 
 
 def test_a_size_below_one_and_a_missing_path_are_refused_in_python(trained: Path, tmp_path: Path) -> None:

@@ -142,12 +142,7 @@ def _raw_header(path: Path) -> tuple[bytes, int]:
             start = file.read(8)
             length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
             if not 2 <= length <= min(LARGEST_HEADER, size - 8):
-                raise ModelError(
-                    "This is not a model file: it does not begin like a safetensors file.",
-                    where=path,
-                    remedy="If it was saved here, copy it anew or save it again from its run; if it was written by "
-                    "`flambeau export`, `predict` and `inspect` alone take it, and all else takes the run.",
-                )
+                raise _damaged(path, "it does not begin like a safetensors file", _EXPORTED)
             return file.read(length), size
     except OSError as error:
         raise ModelError(f"The file cannot be read ({error.strerror}).", where=path) from error
@@ -193,9 +188,12 @@ def _layout_checksum(header: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
 
 
-def _damaged(path: Path, reason: str) -> ModelError:
+_EXPORTED = " A file written by `flambeau export` can be asked and inspected; all else takes the run."
+
+
+def _damaged(path: Path, reason: str, further: str = "") -> ModelError:
     return ModelError(
         f"The model file is damaged or not a model: {reason}.",
         where=path,
-        remedy="Copy it anew from where it came from, or save it again from its run.",
+        remedy=f"Copy it anew from where it came from, or save it again from its run.{further}",
     )

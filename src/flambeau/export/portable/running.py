@@ -61,12 +61,17 @@ def _loaded(load: Callable[[Path], Run], path: Path) -> Run:
     except FlambeauError:
         raise
     except Exception as error:  # runtimes raise whatever they meet in a damaged file
-        raise ModelError(
-            "The file cannot be loaded.",
-            where=path,
-            received=one_line(error, 300),
-            remedy="It is damaged, or needs another version of what runs it, or another machine; export it again here.",
-        ) from error
+        raise _unloadable(path, error) from error
+
+
+def _unloadable(path: Path, error: Exception) -> ModelError:
+    return ModelError(
+        "The file cannot be loaded.",
+        where=path,
+        received=one_line(error, 300),
+        remedy="It is damaged or cut short, or needs another machine or a newer version of what runs it; copy it anew, "
+        "or export it again here.",
+    )
 
 
 def onnx_session(path: Path) -> Any:
@@ -87,12 +92,7 @@ def onnx_session(path: Path) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the package raises classes of its own
-        raise ModelError(
-            "The ONNX file cannot be loaded.",
-            where=path,
-            received=one_line(error, 300),
-            remedy="It is damaged, cut short, or needs a newer ONNX Runtime; export or copy it again.",
-        ) from error
+        raise _unloadable(path, error) from error
 
 
 def onnx_card(session: Any, path: Path) -> Card:
