@@ -113,12 +113,18 @@ def problem_response(error: FlambeauError) -> Response:
         status, headers = error.status, error.headers
     elif isinstance(error, Overloaded):
         status, headers = 503, {"retry-after": str(error.seconds)}
-    return Response(to_json({"error": str(error), "details": _details(error)}), status, headers, JSON)
+    told = _of_rows(error) if isinstance(error, BadRows) else {"error": str(error), "details": error.as_dict()}
+    return Response(to_json(told), status, headers, JSON)
 
 
-def _details(error: FlambeauError) -> dict[str, Any]:
-    rows = {"rows": {row: one.as_dict() for row, one in error.rows.items()}} if isinstance(error, BadRows) else {}
-    return {**error.as_dict(), **rows}
+def _of_rows(error: BadRows) -> dict[str, Any]:
+    """What is wrong with some inputs, by their numbers. Remedies are left out: they are for training data."""
+    rows = {
+        number: {name: value for name, value in one.as_dict().items() if name not in ("where", "remedy")}
+        for number, one in error.rows.items()
+    }
+    listed = [f"input {number}: {row['problem']}" for number, row in list(rows.items())[: BadRows.SHOWN]]
+    return {"error": " ".join(listed), "details": {"type": "BadRows", "problem": listed[0], "rows": rows}}
 
 
 Handler = Callable[[Served], Awaitable[Response]]
