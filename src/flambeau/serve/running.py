@@ -279,7 +279,7 @@ async def application(
     for source, engine, mark in ready:
         repository.add(source, engine, mark)
     telemetry.follow(repository)
-    server = Server(repository, settings.limits, telemetry, readers=os.cpu_count() or 1)
+    server = Server(repository, settings.limits, telemetry, readers=os.cpu_count() or 1, tell=tell)
     hosts = LOOPBACK if settings.token is None and is_loopback(settings.host) else None
     app = make_app(server, Gate(settings.token, hosts))
     watching = asyncio.create_task(repository.watch(settings.reload)) if settings.reload else None
