@@ -21,8 +21,8 @@ from flambeau.serve.repository import Repository, Source, loaded, sources_of
 
 if TYPE_CHECKING:
     import uvicorn
-    from fastapi import FastAPI
 
+    from flambeau.serve.gate import App
     from flambeau.serve.server import Server
 
 Tell = Callable[[str], None]
@@ -286,7 +286,7 @@ async def _when_started(http: uvicorn.Server, call: Callable[[], None]) -> None:
     call()
 
 
-def http_server(app: FastAPI, limits: Limits) -> uvicorn.Server:
+def http_server(app: App, limits: Limits) -> uvicorn.Server:
     """What speaks HTTP; it leaves signals to its caller, who ends it by ``should_exit``."""
     import uvicorn
 
@@ -303,6 +303,7 @@ def http_server(app: FastAPI, limits: Limits) -> uvicorn.Server:
         app,
         http=guarded(limits),
         ws="none",
+        proxy_headers=False,
         log_config=None,
         access_log=False,
         lifespan="off",
@@ -319,10 +320,11 @@ async def application(
     load: Callable[[Path], Engine],
     settings: Settings,
     tell: Tell,
-) -> AsyncIterator[tuple[FastAPI, Server]]:
+) -> AsyncIterator[tuple[App, Server]]:
     """The application with its models, which are let finish at the end of the ``with`` block."""
     from flambeau.serve.app import make_app
     from flambeau.serve.gate import LOOPBACK, Gate
+    from flambeau.serve.operations import around
     from flambeau.serve.server import Server
     from flambeau.serve.telemetry import Telemetry
 
@@ -333,7 +335,7 @@ async def application(
     telemetry.follow(repository)
     server = Server(repository, settings.limits, telemetry, readers=os.cpu_count() or 1, tell=tell)
     hosts = LOOPBACK if settings.token is None and is_loopback(settings.host) else None
-    app = make_app(server, Gate(settings.token, hosts))
+    app = Gate(settings.token, hosts).before(around(server, make_app(server)))
     watching = asyncio.create_task(repository.watch(settings.reload)) if settings.reload else None
     try:
         yield app, server
