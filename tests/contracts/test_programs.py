@@ -24,6 +24,7 @@ from flambeau.export.writing import calling, export_model, program_of
 from flambeau.model import Model, load
 from flambeau.program import Call, Graph, Port, Program, Wish, eager
 from flambeau.recipe import parse, with_settings
+from flambeau.serve.engines import exported_engine
 
 TASKS = catalog.task_names()
 
@@ -147,6 +148,8 @@ def assert_asked_in_the_same_way(name: str, base: Path, model: Model, program: P
     found, wanted = exported.predict(given), model.predict(given)
     assert close([certain(row) for row in found], [certain(row) for row in wanted])
     assert [row.get("doubt") for row in found] == [row.get("doubt") for row in wanted]
+    wire = exported_engine(path, form, 25.0, trust_code=False).wire
+    assert {slot.name for slot in wire.outputs} == set(wire.tensors(found))
     for one, other in zip(found, wanted, strict=True):
         assert exported.view.line(one, 3).split()[:1] == model.task.view.line(other, 3).split()[:1]
         assert exported.view.cells(one, 3).keys() == model.task.view.cells(other, 3).keys()

@@ -24,6 +24,7 @@ COMMANDS = {
     "predict": "predict:predict",
     "sample": "sample:sample",
     "inspect": "inspect:inspect",
+    "serve": "serve:serve",
     "export": "export:export",
     "eject": "eject:eject",
     "import": "import_:import_",

@@ -27,6 +27,7 @@ from flambeau.task import Intake, Outcome, SampleRequest, Shown, Task, View
 from flambeau.tasks import answers, language_program
 from flambeau.tasks.answers import CONTINUED
 from flambeau.tasks.common import classless_checks, optimizer_checks, optimizer_of, tensors
+from flambeau.tasks.wires import wires
 
 SPECIALS = ("<pad>", "<unk>", "<end>")
 END = 2
@@ -421,4 +422,5 @@ TASK = Task(
     trace=lambda model, batch: model(batch["window"][:, : batch["window"].shape[1] // 2].long()),
     sample=sample,
     program=partial(language_program.program, predict),
+    wire=wires("text", "continuations"),
 )

@@ -24,6 +24,7 @@ from flambeau.task import Intake, Outcome, Shown, Task, View
 from flambeau.tasks import answers
 from flambeau.tasks.answers import NEIGHBOURS
 from flambeau.tasks.common import classless_checks, optimizer_checks, optimizer_of
+from flambeau.tasks.wires import wires
 
 
 class Options(Part):
@@ -354,4 +355,5 @@ TASK = Task(
     arrange=arrange,
     trace=trace,
     program=program,
+    wire=wires("query", "neighbours"),
 )

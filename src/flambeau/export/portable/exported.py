@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from flambeau.errors import BadRows, FlambeauError, ModelError, UsageError
-from flambeau.export.portable.asking import Asked, Front, Rows, Run, Shown, with_doubt
+from flambeau.export.portable.asking import Asked, Front, Inputs, Rows, Run, Shown, with_doubt
 from flambeau.export.portable.card import Card
 from flambeau.export.portable.running import look
+from flambeau.export.portable.together import grouped, rows_of
 from flambeau.tasks.answers import KINDS, Answers, asked
 
 FRONTS = {"picture": "pictures", "sound": "sounds", "text": "texts"}
@@ -76,22 +78,28 @@ class Exported:
             BadRows: Some cannot be read.
         """
         bad: dict[int, FlambeauError] = {}
-        # Once there are bad rows, the rest is only read, so that the error names all of them.
-        made = [rows for rows in self._front.rows(inputs, self.card.about, bad) if not bad]
+        made = list(self._front.rows(inputs, self.card.about, bad))
         if bad:
             raise BadRows(bad)
         return made
 
     def answers(self, parts: Sequence[Sequence[Rows]]) -> list[list[Any]]:
-        """The answers to each part's rows, in order."""
-        return [[answer for rows in part for answer in self._answered(rows)] for part in parts]
+        """The answers to each part's rows, in order; neighbours of one shape go through the graph together."""
+        rows = [rows for part in parts for rows in part]
+        plain = [
+            answer
+            for group in grouped((each.inputs for each in rows), self.card.about)
+            for answer in self._answered(group)
+        ]
+        doubts = [doubt for each in rows for doubt in each.doubts]
+        found = [with_doubt(answer, doubt) for answer, doubt in zip(plain, doubts, strict=True)]
+        ends = list(accumulate(sum(rows_of(each.inputs) for each in part) for part in parts))
+        return [found[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
-    def _answered(self, rows: Rows) -> list[Any]:
+    def _answered(self, inputs: Inputs) -> list[Any]:
         values, about = self.card.values, self.card.about["answer"]
         names = about["targets"] if "targets" in about else values["classes"]
-        found = self._run(rows.inputs)[self._answers.output].tolist()
-        told = zip(found, rows.doubts, strict=True)
-        return [with_doubt(self._answers.of(names, row), doubt) for row, doubt in told]
+        return [self._answers.of(names, row) for row in self._run(inputs)[self._answers.output].tolist()]
 
 
 def _known(card: Card) -> tuple[Front, Answers]:
