@@ -34,6 +34,8 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "font.size": 10,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
     "axes.edgecolor": COLOURS["rule"],
     "axes.labelcolor": COLOURS["muted"],
     "axes.titlecolor": COLOURS["ink"],
@@ -288,6 +290,7 @@ def _legend(axes: Any) -> None:
 
 def svg_of(draw: Callable[[Any], None], size: tuple[float, float], name: str) -> str:
     import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     buffer = io.StringIO()
@@ -296,7 +299,8 @@ def svg_of(draw: Callable[[Any], None], size: tuple[float, float], name: str) ->
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure(figsize=size, layout="constrained")
         draw(figure)
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        # What savefig calls in the end; it would draw everything twice, the first time for the layout alone.
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
     return _tidy(buffer.getvalue(), name)
 
 
