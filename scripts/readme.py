@@ -107,7 +107,7 @@ def script_of(block: Block) -> str:
 
 
 def run(block: Block, folder: Path, programs: Path | None = None) -> bool:
-    """Runs one block and says how it went; ``programs`` is where ``flambeau`` and ``python`` are, None for this one's."""
+    """Runs one block, with the ``flambeau`` and ``python`` of a folder or this interpreter's, and says how it went."""
     title = f"README.md:{block.line}"
     if block.note.startswith("skip") or (block.note == "data" and not os.environ.get("FLAMBEAU_DATA")):
         print(f"== {title}: not run ({block.note})", flush=True)
