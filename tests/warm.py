@@ -44,6 +44,8 @@ PRELOADED = (
 
 PROGRAM = """#!{python} -IS
 import json, os, signal, socket, sys
+handed_on = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+signal.pthread_sigmask(signal.SIG_BLOCK, handed_on)
 with socket.socket(socket.AF_UNIX) as connection:
     connection.connect({address!r})
     order = {{"line": [{name!r}, *sys.argv[1:]], "folder": os.getcwd(), "environment": dict(os.environ)}}
@@ -51,9 +53,9 @@ with socket.socket(socket.AF_UNIX) as connection:
     connection.shutdown(socket.SHUT_WR)
     answers = connection.makefile()
     child = int(answers.readline())
-    handed_on = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
     for number in handed_on:
         signal.signal(number, lambda number, _: os.kill(child, number))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, handed_on)
     status = int(answers.readline())
 if status < 0:
     if -status in handed_on:
