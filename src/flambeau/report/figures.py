@@ -163,7 +163,7 @@ def confusion(matrix: Tensor, classes: Sequence[str]) -> str:
             for row, column in zip(*counts.nonzero(), strict=True):
                 tone = "#ffffff" if opacity[row, column] > 0.55 else COLOURS["ink"]
                 text = str(counts[row, column])
-                axes.text(column, row, text, ha="center", va="center", color=tone, fontsize=size)
+                axes.text(column, row, text, ha="center", va="center", color=tone, fontsize=size, in_layout=False)
 
     side = min(9.0, 3.2 + 0.36 * min(count, LABELLED)) if count <= LABELLED else 6.5
     return svg_of(draw, (side, side * 0.95), "Confusion matrix")
