@@ -300,7 +300,8 @@ def svg_of(draw: Callable[[Any], None], size: tuple[float, float], name: str) ->
         figure = Figure(figsize=size, layout="constrained")
         draw(figure)
         # What savefig calls in the end; it would draw everything twice, the first time for the layout alone.
-        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+        canvas: Any = FigureCanvasSVG(figure)
+        canvas.print_svg(buffer, metadata={"Date": None})
     return _tidy(buffer.getvalue(), name)
 
 
