@@ -26,6 +26,7 @@ from flambeau.model import Model, load
 from flambeau.program import Call, Graph, Port, Program, Wish
 from flambeau.recipe import parse
 from flambeau.run import Run
+from flambeau.workflow.rows import rows_of
 
 Tell = Callable[[str], None]
 
@@ -116,7 +117,7 @@ def _sized(model: Model, size: int | tuple[int, int] | None) -> Model:
 
 def _export_graphs(model: Model, out: Path, form: Format, wish: Wish, weights: str, tell: Tell) -> dict[str, Any]:
     program = program_of(model, wish)
-    rows, reason = gate.rows_of(model, "test")
+    rows, reason = rows_of(model, "test")
     if reason is not None:
         tell(f"Only made-up inputs are compared, for {reason}.")
     written = in_half(program) if weights == "float16" else program

@@ -13,6 +13,8 @@ from flambeau.errors import UsageError
 from flambeau.serve.describing import health, models
 from flambeau.serve.gate import Gate
 from flambeau.serve.operations import operations
+from flambeau.serve.page import page
+from flambeau.serve.sampling import samples
 from flambeau.serve.server import Server, problem_response
 
 
@@ -32,7 +34,7 @@ def make_app(server: Server, gate: Gate) -> FastAPI:
     )
     app.add_middleware(gate.middleware)
     app.add_exception_handler(RequestValidationError, _invalid)
-    for routes in (health, models, operations):
+    for routes in (health, models, operations, samples, page):
         app.include_router(routes(server))
     return app
 

@@ -270,6 +270,7 @@ async def application(
     """The application with its models, which are let finish at the end of the ``with`` block."""
     from flambeau.serve.app import make_app
     from flambeau.serve.gate import LOOPBACK, Gate
+    from flambeau.serve.page import OPEN
     from flambeau.serve.server import Server
     from flambeau.serve.telemetry import Telemetry
 
@@ -280,7 +281,7 @@ async def application(
     telemetry.follow(repository)
     server = Server(repository, settings.limits, telemetry, readers=os.cpu_count() or 1)
     hosts = LOOPBACK if settings.token is None and is_loopback(settings.host) else None
-    app = make_app(server, Gate(settings.token, hosts))
+    app = make_app(server, Gate(settings.token, hosts, OPEN))
     watching = asyncio.create_task(repository.watch(settings.reload)) if settings.reload else None
     try:
         yield app, server

@@ -23,7 +23,7 @@ from flambeau.models.fit import check_fit
 from flambeau.models.frozen import Frozen, freeze
 from flambeau.models.regressor import Regressor
 from flambeau.recipe import Recipe
-from flambeau.task import Shown
+from flambeau.task import Insight, Shown
 from flambeau.tasks.common import check_outputs, column_checks, tensors
 
 DEFAULT_SIDE = 64
@@ -187,6 +187,37 @@ def thumbnail(raw: Any, facts: Facts) -> Tensor:
     return images.decode(raw, PictureRules.from_facts(facts["rules"]))
 
 
+def insight(model: nn.Module, facts: Facts, raw: Any) -> list[Insight]:
+    """The picture as the model sees it."""
+    return [_seen(_one(facts, raw))]
+
+
+def class_insight(model: nn.Module, facts: Facts, raw: Any) -> list[Insight]:
+    """The picture as the model sees it, and what in it spoke for the most probable class."""
+    from flambeau.models.gradcam import grad_cam
+    from flambeau.report.pictures import heated
+
+    pictures = _one(facts, raw)
+    with torch.inference_mode():
+        best = model(pictures.to(device_of(model))).argmax(1)
+    heat = grad_cam(model, pictures.to(device_of(model)), best.clone())
+    if heat is None:
+        return [_seen(pictures)]
+    about = f"What spoke for {facts['classes'][int(best)]}: the redder, the more (Grad-CAM)."
+    return [_seen(pictures), Insight(about, preview.png(heated(pictures[0], heat[0])))]
+
+
+def _one(facts: Facts, raw: Any) -> Tensor:
+    """A single picture as the network gets it, uint8 ``(1, C, H, W)``."""
+    return Split(read({"image": [raw]}, facts)).tensor("image")
+
+
+def _seen(pictures: Tensor) -> Insight:
+    _, channels, height, width = pictures.shape
+    colours = "grey" if channels == 1 else "in colour"
+    return Insight(f"As the model sees it: {width} × {height} pixels, {colours}.", preview.png(pictures[0]))
+
+
 def require_target(split: Split, info: Mapping[str, Any], column: str, forms: str) -> None:
     """Refuses data whose pictures have another kind of target than a task learns.
 
@@ -231,6 +262,7 @@ VIEW_FIELDS: Mapping[str, Any] = {
     "inputs": picture_inputs,
     "about": about,
     "thumbnail": thumbnail,
+    "insight": insight,
 }
 TASK_FIELDS: Mapping[str, Any] = {
     "family": "pictures",

@@ -156,6 +156,11 @@ def decode(outputs: Batch, facts: Facts) -> list[dict[str, Any]]:
     return [answers.class_of(facts["classes"], probabilities, logits) for probabilities, logits in rows]
 
 
+def truth(rows: Split, facts: Facts) -> list[str]:
+    """The class of each row."""
+    return [str(facts["classes"][label]) for label in rows.tensor("label").tolist()]
+
+
 line, cells = answers.class_line, answers.class_cells
 
 

@@ -263,6 +263,7 @@ VIEW = View(
     inputs=text_inputs,
     line=labels.line,
     cells=labels.cells,
+    truth=labels.truth,
     breakdown=labels.breakdown,
     report=report,
     tell=tell,
