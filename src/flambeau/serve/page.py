@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from functools import partial
 from importlib.resources import files
-from typing import Any
+from math import isfinite
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -19,6 +20,9 @@ from flambeau.serve.server import JSON, Server, measured, while_connected
 from flambeau.serve.showcase import Showcases, file_of, told, told_examples, told_insight
 from flambeau.serve.tensors import to_json
 from flambeau.tasks.answers import LEAST
+
+if TYPE_CHECKING:
+    from flambeau.model import Model
 
 OPEN = ("/", "/page/static/")
 """What is answered without a token: the page has to be there to ask for one."""
@@ -132,6 +136,7 @@ def described(served: Served) -> dict[str, Any]:
     engine, about = served.engine, served.engine.about
     model = getattr(engine, "model", None)
     task = None if model is None else model.task
+    select, counts = (None, False) if model is None else _scored(model)
     return {
         "name": served.source.name,
         "version": served.source.version,
@@ -142,22 +147,34 @@ def described(served: Served) -> dict[str, Any]:
         "noun": "examples" if task is None else task.view.noun,
         "classes": list(about.get("classes") or ()),
         "least": LEAST,
+        "select": select,
         "shows": {
             "examples": task is not None and task.view.truth is not None,
             "looks": task is not None and task.view.insight is not None,
             "samples": task is not None and task.sample is not None,
+            "confusion": counts,
         },
         "exported": model is None,
         "card": {
             "platform": engine.platform,
             "architecture": about.get("architecture"),
             "parameters": about.get("parameters"),
-            "scores": about.get("scores") or {},
+            "scores": {name: value for name, value in (about.get("scores") or {}).items() if isfinite(value)},
             "data": {name: value for name, value in (about.get("data") or {}).items() if value not in (None, {}, [])},
             "provenance": about.get("provenance") or {},
             "recipe": None if model is None else _recipe(model.description.recipe),
         },
     }
+
+
+def _scored(model: Model) -> tuple[str, bool]:
+    """The score that models of this kind are selected by, and whether answers are counted by class."""
+    import torch
+
+    from flambeau.recipe import parse
+
+    metrics = model.task.metrics(parse(model.description.recipe), model.facts)
+    return metrics.select, "confusion" in metrics.start(torch.device("cpu"))
 
 
 def _recipe(values: dict[str, Any]) -> str | None:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 SPLIT = "test"
 
-EXAMPLES = 24
-"""How many are offered."""
+EXAMPLES, TEXTS = 24, 12
+"""How many are offered, and how many where they are texts, which take more room."""
 
 ROWS, SECONDS, BATCH = 2000, 20.0, 64
 """So many rows are counted in the confusion matrix, for so long at most, so many at a time."""
@@ -148,20 +148,20 @@ def examples_of(model: Model, form: str) -> list[Example]:
     view, name = model.task.view, model.task.input
     if view.truth is None:
         raise UsageError("A model of this kind has no labelled examples.")
-    rows = _spread(_raw_rows(model))
+    rows = _spread(_raw_rows(model), TEXTS if form == "text" else EXAMPLES)
     truths = view.truth(rows, model.facts)
     return [_example(model, form, raw, truth) for raw, truth in zip(rows[name], truths, strict=True)]
 
 
-def _spread(rows: Split) -> Split:
+def _spread(rows: Split, count: int) -> Split:
     """A few rows, of every class about equally many where there are classes."""
     import torch
 
     if "label" in rows.columns:
         from flambeau.report.pictures import spread_sample
 
-        return rows.take(spread_sample(rows.tensor("label"), EXAMPLES))
-    return rows.take(torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:EXAMPLES])
+        return rows.take(spread_sample(rows.tensor("label"), count))
+    return rows.take(torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:count])
 
 
 def _example(model: Model, form: str, raw: Any, truth: str) -> Example:
