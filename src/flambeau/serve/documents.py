@@ -111,6 +111,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
         408: "The body did not arrive in time.",
         413: "The body is too large.",
         415: "The body is of another kind.",
+        500: "The server failed, and its log says why.",
         421: "The server is addressed by a name that it does not answer to.",
         503: "Too many requests wait, or the server is shutting down; Retry-After says when to come again.",
         504: "The answer was not ready by the deadline.",
@@ -120,7 +121,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 ALWAYS = (401, 421)
 LOOKED_UP = (*ALWAYS, 404)
-COMPUTED = (*LOOKED_UP, 400, 408, 413, 415, 503, 504)
+COMPUTED = (*LOOKED_UP, 400, 408, 413, 415, 500, 503, 504)
 
 _TENSOR = {
     "type": "object",

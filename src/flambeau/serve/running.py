@@ -192,7 +192,7 @@ async def _main(
     started: Started,
 ) -> int:
     async with application(ready, load, settings, tell) as (app, server):
-        http = _uvicorn(app, settings)
+        http = http_server(app, settings.limits)
         ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
         def end(number: int) -> None:
@@ -234,7 +234,8 @@ async def _when_started(http: uvicorn.Server, call: Callable[[], None]) -> None:
     call()
 
 
-def _uvicorn(app: FastAPI, settings: Settings) -> uvicorn.Server:
+def http_server(app: FastAPI, limits: Limits) -> uvicorn.Server:
+    """What speaks HTTP; it leaves signals to its caller, who ends it by ``should_exit``."""
     import uvicorn
 
     from flambeau.serve.protocol import guarded
@@ -248,14 +249,14 @@ def _uvicorn(app: FastAPI, settings: Settings) -> uvicorn.Server:
 
     config = uvicorn.Config(
         app,
-        http=guarded(settings.limits),
+        http=guarded(limits),
         ws="none",
         log_config=None,
         access_log=False,
         lifespan="off",
         server_header=False,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=int(settings.limits.deadline) + 1,
+        timeout_graceful_shutdown=int(limits.deadline) + 1,
     )
     return Unsignalled(config)
 
@@ -279,7 +280,7 @@ async def application(
     for source, engine, mark in ready:
         repository.add(source, engine, mark)
     telemetry.follow(repository)
-    server = Server(repository, settings.limits, telemetry, readers=os.cpu_count() or 1)
+    server = Server(repository, settings.limits, telemetry, readers=os.cpu_count() or 1, tell=tell)
     hosts = LOOPBACK if settings.token is None and is_loopback(settings.host) else None
     app = make_app(server, Gate(settings.token, hosts, OPEN))
     watching = asyncio.create_task(repository.watch(settings.reload)) if settings.reload else None

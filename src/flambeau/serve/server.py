@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -43,15 +44,19 @@ class Server:
         limits: Of the server.
         telemetry: What is counted.
         readers: Threads that decode files.
+        tell: Told in a sentence of what must not be overlooked.
     """
 
-    def __init__(self, repository: Repository, limits: Limits, telemetry: Telemetry, readers: int) -> None:
+    def __init__(
+        self, repository: Repository, limits: Limits, telemetry: Telemetry, readers: int, tell: Callable[[str], None]
+    ) -> None:
         self.repository = repository
         self.limits = limits
         self.telemetry = telemetry
         self.bodies = Bodies(limits)
         self.draining = False
         self.aside = Aside(ASIDE, limits.deadline)
+        self.tell = tell
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="flambeau-read")
 
     @property
@@ -65,6 +70,12 @@ class Server:
             return self.repository.find(name, version)
         except UsageError as error:
             raise Refused(404, error.problem, where=error.where, remedy=error.remedy) from error
+
+    def bug(self, error: Exception, where: str) -> Response:
+        """The answer to what should not have happened, which is told with its traceback."""
+        told = "".join(traceback.format_exception(error))
+        self.tell(f"This is a bug in Flambeau, or in the model's own code: {where}.\n{told}")
+        return Response(to_json({"error": "The server failed; its log says why.", "details": {}}), 500, None, JSON)
 
     async def in_thread(self, call: Callable[[], Made]) -> Made:
         """The result of a call on a reading thread."""
@@ -118,12 +129,18 @@ def problem_response(error: FlambeauError) -> Response:
         status, headers = error.status, error.headers
     elif isinstance(error, Overloaded):
         status, headers = 503, {"retry-after": str(error.seconds)}
-    return Response(to_json({"error": str(error), "details": _details(error)}), status, headers, JSON)
+    told = _of_rows(error) if isinstance(error, BadRows) else {"error": str(error), "details": error.as_dict()}
+    return Response(to_json(told), status, headers, JSON)
 
 
-def _details(error: FlambeauError) -> dict[str, Any]:
-    rows = {"rows": {row: one.as_dict() for row, one in error.rows.items()}} if isinstance(error, BadRows) else {}
-    return {**error.as_dict(), **rows}
+def _of_rows(error: BadRows) -> dict[str, Any]:
+    """What is wrong with some inputs, by their numbers. Remedies are left out: they are for training data."""
+    rows = {
+        number: {name: value for name, value in one.as_dict().items() if name not in ("where", "remedy")}
+        for number, one in error.rows.items()
+    }
+    listed = [f"input {number}: {row['problem']}" for number, row in list(rows.items())[: BadRows.SHOWN]]
+    return {"error": " ".join(listed), "details": {"type": "BadRows", "problem": listed[0], "rows": rows}}
 
 
 Handler = Callable[[Served], Awaitable[Response]]
@@ -144,5 +161,7 @@ async def measured(server: Server, operation: str, name: str, version: str | Non
         return Response(status_code=499)
     except FlambeauError as error:
         response = problem_response(error)
+    except Exception as error:
+        response = server.bug(error, f"{operation} with {known}")
     server.telemetry.request(known, operation, response.status_code, time.monotonic() - begun)
     return response
