@@ -126,6 +126,7 @@ def test_fault_39_a_body_that_is_none_gets_a_4xx_that_says_why(
         infer([None] * 64, [1, 8, 8, 1]),
         infer([], [0, 8, 8, 1]),
         infer([0] * 64, [1, 8, 8]),
+        infer([0] * 64, [1, 64]),
         infer([0] * 64, [1, 8, 8, -1]),
         infer([0] * 64, [1 << 40, 8]),
         infer([0] * 576, [9, 8, 8, 1]),

@@ -39,9 +39,7 @@ def serve(
     max_rows: Annotated[int, typer.Option(min=1, help="Inputs of a request, and of a batch.")] = 64,
     read_timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for a request to arrive.", metavar="S")] = 10.0,
     deadline: Annotated[float, typer.Option(min=0.1, help="Seconds for an answer.", metavar="S")] = 30.0,
-    reload: Annotated[
-        bool, typer.Option("--reload/--no-reload", help="Load a model anew when its file changes.")
-    ] = True,
+    no_reload: Annotated[bool, typer.Option("--no-reload", help="Keep to a model though its file changes.")] = False,
     device: Device = None,
     network: Network = None,
     trust_code: TrustCode = False,
@@ -53,8 +51,7 @@ def serve(
     with output(json, debug, quiet) as to:
         from flambeau.serve.limits import Limits
         from flambeau.serve.repository import Source
-        from flambeau.serve.running import Settings
-        from flambeau.serve.running import serve as run
+        from flambeau.serve.running import Settings, run, told_of
 
         limits = Limits(
             body=int(max_body * (1 << 20)),
@@ -71,7 +68,7 @@ def serve(
             engine=str(engine),
             device=device or "auto",
             threads=threads,
-            reload=2.0 if reload else 0.0,
+            reload=0.0 if no_reload else 2.0,
             limits=limits,
             network=own_network(network),
             trust_code=trust_code,
@@ -81,7 +78,7 @@ def serve(
             told: dict[str, Any] = {source.name: str(source.path) for source in sources}
             to.result({"address": address, "models": told})
             if not to.json:
-                to.text(f"serving {', '.join(told)} at {address}")
+                to.text(told_of(address, sources))
 
         code = run(models, settings, to.note, started)
     raise typer.Exit(128 + code if code else 0)

@@ -13,19 +13,17 @@ from flambeau import __version__
 from flambeau.errors import UsageError
 from flambeau.serve.bodies import Refused
 from flambeau.serve.describing import health, models
-from flambeau.serve.gate import Gate
 from flambeau.serve.operations import operations
 from flambeau.serve.page import page
 from flambeau.serve.sampling import samples
 from flambeau.serve.server import Server, problem_response
 
 
-def make_app(server: Server, gate: Gate) -> FastAPI:
+def make_app(server: Server) -> FastAPI:
     """The application.
 
     Args:
         server: What it answers with.
-        gate: Whom it answers.
     """
     app = FastAPI(
         title="Flambeau",
@@ -34,7 +32,6 @@ def make_app(server: Server, gate: Gate) -> FastAPI:
         docs_url=None,  # these pages load scripts from other hosts
         redoc_url=None,
     )
-    app.add_middleware(gate.middleware)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _nowhere)
     for routes in (health, models, operations, samples, page):

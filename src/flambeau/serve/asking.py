@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 import numpy as np
 
 from flambeau.serve.bodies import Refused
-from flambeau.serve.tensors import parse_json, refused, require_rows
+from flambeau.serve.tensors import decoded_texts, numbers, objects, parse_json, refused, require_rows, require_shape
 from flambeau.wire import Wire
 
 Named = list[tuple[str, Any]]
@@ -31,10 +30,10 @@ async def inputs_of(body: bytes, headers: Mapping[str, str], wire: Wire, most: i
         BadRows: Inputs are no raw ones.
     """
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "multipart/form-data":
-        parts = await _form(body, headers, most)
-    elif kind == "application/json":
+    if kind == "application/json":
         parts = _listed(parse_json(body), wire)
+    elif kind == "multipart/form-data" and (wire.text or wire.files):
+        parts = await _form(body, headers, most)
     elif _plain(kind, wire):
         parts = [("", body)]
     else:
@@ -48,20 +47,19 @@ async def inputs_of(body: bytes, headers: Mapping[str, str], wire: Wire, most: i
     if not parts:
         raise refused("There is nothing to predict in the body.", "body", "at least one input", "none")
     require_rows(len(parts), most)
-    values = [value for _, value in parts]
     names = [name for name, _ in parts]
     if wire.text or wire.files:
-        column = np.empty(len(values), dtype=object)
-        column[:] = values
+        column = objects([value for _, value in parts])
     else:
-        column = np.array(values, dtype=np.int64)
+        column = np.array([value for _, value in parts])
     return list(zip(names, wire.raw(column), strict=True))
 
 
 def _kinds(wire: Wire) -> list[str]:
     own = {"picture": "image/*", "sound": "audio/*"}.get(wire.form)
     files = [*([own] if own else []), "application/octet-stream"] if wire.files else []
-    return [*files, *(["text/plain"] if wire.text else []), "multipart/form-data", "application/json"]
+    several = ["multipart/form-data"] if wire.text or wire.files else []
+    return [*files, *(["text/plain"] if wire.text else []), *several, "application/json"]
 
 
 def _plain(kind: str, wire: Wire) -> bool:
@@ -102,15 +100,12 @@ async def _form(body: bytes, headers: Mapping[str, str], most: int) -> list[tupl
 
 
 def _listed(asked: Mapping[str, Any], wire: Wire) -> list[tuple[str, Any]]:
-    """The list under ``inputs``: texts, files in base64, or whole numbers."""
-    from flambeau.serve.tensors import decoded_texts
-
+    """The list under ``inputs``: texts, files in base64, or numbers."""
     values = asked.get("inputs")
     if not isinstance(values, list):
         raise refused("The request has no inputs.", "inputs", "a list", type(values).__name__)
     if wire.text or wire.files:
         return [("", value) for value in decoded_texts(values, encoded=wire.files, where="inputs")]
-    for value in values:
-        if isinstance(value, bool) or not isinstance(value, int) or not -(2**63) <= value < 2**63:
-            raise refused("A value is no whole number.", "inputs", wire.input.about, json.dumps(value)[:80])
-    return [("", value) for value in values]
+    array = numbers(values, wire.input.datatype, "inputs")
+    require_shape(array, wire.input.shape, "inputs")
+    return [("", row) for row in array]

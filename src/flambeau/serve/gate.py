@@ -33,7 +33,7 @@ class Gate:
     hosts: frozenset[str] | None = None
     open: tuple[str, ...] = ()
 
-    def middleware(self, app: App) -> App:
+    def before(self, app: App) -> App:
         """The application behind the gate."""
 
         async def behind(scope: Scope, receive: Any, send: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import MutableMapping
 from functools import partial
 from typing import Any
 
@@ -16,6 +18,35 @@ from flambeau.serve.tensors import answered, to_json, understood
 from flambeau.tasks.answers import asked
 
 LENGTH = "inference-header-content-length"
+
+DIRECT = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/(infer|predict)")
+
+
+def around(server: Server, app: Any) -> Any:
+    """The application with a way around its routing, which takes longer than a small network, for plain requests.
+
+    What is answered is the same: the routes below document it, and take what has parameters.
+
+    Args:
+        server: What is asked.
+        app: Takes everything else.
+    """
+
+    async def direct(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+        plain = scope["type"] == "http" and scope["method"] == "POST" and not scope["query_string"]
+        found = DIRECT.fullmatch(scope["path"]) if plain else None
+        if found is None:
+            await app(scope, receive, send)
+            return
+        name, version, operation = found.groups()
+        request = Request(scope, receive)
+        if operation == "infer":
+            response = await measured(server, operation, name, version, partial(_infer, server, request))
+        else:
+            response = await predicted(server, name, version, request, None, None)
+        await response(scope, receive, send)
+
+    return direct
 
 
 async def _infer(server: Server, request: Request, served: Served) -> Response:
@@ -42,6 +73,15 @@ async def _predict(
     source = served.source
     return Response(
         to_json({"model_name": source.name, "model_version": source.version, "predictions": told}), media_type=JSON
+    )
+
+
+async def predicted(
+    server: Server, model: str, version: str | None, request: Request, top: int | None, abstain_below: float | None
+) -> Response:
+    """The answer to a plain request."""
+    return await measured(
+        server, "predict", model, version, lambda served: _predict(server, request, served, top, abstain_below)
     )
 
 
@@ -72,36 +112,25 @@ def operations(server: Server) -> APIRouter:
         """The same from a version."""
         return await measured(server, "infer", model, version, partial(_infer, server, request))
 
-    async def predicted(
-        model: str, version: str | None, request: Request, top: int | None, abstain_below: float | None
-    ) -> Response:
-        return await measured(
-            server,
-            "predict",
-            model,
-            version,
-            lambda served: _predict(server, request, served, top, abstain_below),
-        )
-
     @router.post("/v2/models/{model}/classify", **predict_docs)
     async def classify(
         model: str, request: Request, top: int | None = most, abstain_below: float | None = least
     ) -> Response:
         """As ``predict``."""
-        return await predicted(model, None, request, top, abstain_below)
+        return await predicted(server, model, None, request, top, abstain_below)
 
     @router.post("/v2/models/{model}/predict", **predict_docs)
     async def predict(
         model: str, request: Request, top: int | None = most, abstain_below: float | None = least
     ) -> Response:
         """A file, a text, or several of them in; what ``flambeau predict`` says of each out."""
-        return await predicted(model, None, request, top, abstain_below)
+        return await predicted(server, model, None, request, top, abstain_below)
 
     @router.post("/v2/models/{model}/versions/{version}/predict", **predict_docs)
     async def version_predict(
         model: str, version: str, request: Request, top: int | None = most, abstain_below: float | None = least
     ) -> Response:
         """The same from a version."""
-        return await predicted(model, version, request, top, abstain_below)
+        return await predicted(server, model, version, request, top, abstain_below)
 
     return router

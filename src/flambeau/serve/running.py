@@ -21,8 +21,8 @@ from flambeau.serve.repository import Repository, Source, loaded, sources_of
 
 if TYPE_CHECKING:
     import uvicorn
-    from fastapi import FastAPI
 
+    from flambeau.serve.gate import App
     from flambeau.serve.server import Server
 
 Tell = Callable[[str], None]
@@ -144,7 +144,7 @@ def open_socket(host: str, port: int) -> socket.socket:
     return made
 
 
-def serve(arguments: Sequence[str], settings: Settings, tell: Tell, started: Started) -> int:
+def run(arguments: Sequence[str], settings: Settings, tell: Tell, started: Started) -> int:
     """Serves models until a signal ends it.
 
     Args:
@@ -168,12 +168,64 @@ def serve(arguments: Sequence[str], settings: Settings, tell: Tell, started: Sta
         set_threads(settings)
         load = loader(settings)
         ready = [(source, *loaded(source, load)) for source in sources]
-        return _run(_main(ready, load, listening, settings, tell, started))
+        return _to_end(_main(ready, load, listening, settings, tell, started))
     finally:
         listening.close()
 
 
-def _run(main: Any) -> int:
+def serve_models(
+    *models: str | Path,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    token: str | None = None,
+    engine: str = "torch",
+    device: str = "auto",
+    threads: int | None = None,
+    reload: bool = True,
+    limits: Limits | None = None,
+    network: Any = None,
+    trust_code: bool = False,
+    tell: Tell = print,
+) -> int:
+    """Answers over HTTP until a signal ends it.
+
+    Args:
+        models: Runs, model files and exported files, each by its path or as ``NAME=PATH``.
+        host: The address to listen at; any but loopback needs a token.
+        port: 0 takes one that is free.
+        token: What clients must show as ``Authorization: Bearer``.
+        engine: ``torch``, or ``onnx`` to run them in ONNX Runtime.
+        device: Of the models in PyTorch.
+        threads: That compute; by default all processors but one.
+        reload: Loads a model anew when its file changes.
+        limits: What is taken on.
+        network: As for :func:`flambeau.load`.
+        trust_code: As for :func:`flambeau.load`.
+        tell: Told what happens, in sentences.
+
+    Returns:
+        The number of the signal.
+
+    Raises:
+        MissingExtra: The packages of a server are not installed.
+        FlambeauError: A model cannot be loaded, or the address cannot be had.
+
+    Example:
+        >>> serve_models("shoes=runs/photos", port=8765)                     # doctest: +SKIP
+        serving shoes at http://127.0.0.1:8765
+    """
+    settings = Settings(
+        host, port, token, engine, device, threads, 2.0 if reload else 0.0, limits or Limits(), network, trust_code
+    )
+    return run([str(model) for model in models], settings, tell, lambda at, found: tell(told_of(at, found)))
+
+
+def told_of(address: str, sources: Sequence[Source]) -> str:
+    """What is served, in a line."""
+    return f"serving {', '.join(dict.fromkeys(source.name for source in sources))} at {address}"
+
+
+def _to_end(main: Any) -> int:
     try:
         import uvloop
     except ImportError:  # Windows has none
@@ -234,7 +286,7 @@ async def _when_started(http: uvicorn.Server, call: Callable[[], None]) -> None:
     call()
 
 
-def http_server(app: FastAPI, limits: Limits) -> uvicorn.Server:
+def http_server(app: App, limits: Limits) -> uvicorn.Server:
     """What speaks HTTP; it leaves signals to its caller, who ends it by ``should_exit``."""
     import uvicorn
 
@@ -251,6 +303,7 @@ def http_server(app: FastAPI, limits: Limits) -> uvicorn.Server:
         app,
         http=guarded(limits),
         ws="none",
+        proxy_headers=False,
         log_config=None,
         access_log=False,
         lifespan="off",
@@ -267,10 +320,11 @@ async def application(
     load: Callable[[Path], Engine],
     settings: Settings,
     tell: Tell,
-) -> AsyncIterator[tuple[FastAPI, Server]]:
+) -> AsyncIterator[tuple[App, Server]]:
     """The application with its models, which are let finish at the end of the ``with`` block."""
     from flambeau.serve.app import make_app
     from flambeau.serve.gate import LOOPBACK, Gate
+    from flambeau.serve.operations import around
     from flambeau.serve.page import OPEN
     from flambeau.serve.server import Server
     from flambeau.serve.telemetry import Telemetry
@@ -282,7 +336,7 @@ async def application(
     telemetry.follow(repository)
     server = Server(repository, settings.limits, telemetry, readers=os.cpu_count() or 1, tell=tell)
     hosts = LOOPBACK if settings.token is None and is_loopback(settings.host) else None
-    app = make_app(server, Gate(settings.token, hosts, OPEN))
+    app = Gate(settings.token, hosts, OPEN).before(around(server, make_app(server)))
     watching = asyncio.create_task(repository.watch(settings.reload)) if settings.reload else None
     try:
         yield app, server

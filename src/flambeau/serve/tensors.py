@@ -179,13 +179,18 @@ def _array(tensor: Mapping[str, Any], wire: Wire, behind: memoryview) -> NDArray
     # Texts and files come as [N] or, from clients that batch everything, as [N, 1].
     if datatype == "BYTES" and array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
-    wanted = (-1,) if datatype == "BYTES" else slot.shape
-    if array.ndim == len(wanted) + 1 and array.shape[-1] == 1 and len(wanted) == 1:
-        array = array[..., 0]
-    fits = array.ndim == len(wanted) and all(w in (-1, s) for w, s in zip(wanted, array.shape, strict=True))
-    if not fits:
-        raise refused("The input has another shape.", f"{where}.shape", list(wanted), list(shape))
+    require_shape(array, (-1,) if datatype == "BYTES" else slot.shape, f"{where}.shape")
     return array
+
+
+def require_shape(array: NDArray[Any], wanted: tuple[int, ...], where: str) -> None:
+    """Refuses an array of another shape, where -1 is any length.
+
+    Raises:
+        UsageError: It has another.
+    """
+    if array.ndim != len(wanted) or any(w not in (-1, s) for w, s in zip(wanted, array.shape, strict=True)):
+        raise refused("The input has another shape.", where, list(wanted), list(array.shape))
 
 
 def _shape(given: Any, where: str) -> tuple[int, ...]:
@@ -199,7 +204,7 @@ def _shape(given: Any, where: str) -> tuple[int, ...]:
 
 def _from_binary(behind: memoryview, datatype: str, shape: tuple[int, ...], where: str) -> NDArray[Any]:
     if datatype == "BYTES":
-        return _in_shape(_objects(_strings(behind, where)), shape, where)
+        return _in_shape(objects(_strings(behind, where)), shape, where)
     kind = DATATYPES[datatype]
     if math.prod(shape) * kind.itemsize != len(behind):
         raise refused("The data does not fill the shape.", f"{where}.shape", f"{len(behind)} bytes", list(shape))
@@ -224,27 +229,36 @@ def _from_json(
     if not isinstance(data, list):
         raise refused("The input has no data.", f"{where}.data", "a list", type(data).__name__)
     if datatype == "BYTES":
-        return _in_shape(_objects(decoded_texts(data, parameters.get("content_type") == "base64", where)), shape, where)
+        return _in_shape(objects(decoded_texts(data, parameters.get("content_type") == "base64", where)), shape, where)
+    return _in_shape(numbers(data, datatype, f"{where}.data"), shape, where)
+
+
+def numbers(data: list[Any], datatype: str, where: str) -> NDArray[Any]:
+    """Numbers in nested lists as an array of a datatype that holds all of them.
+
+    Raises:
+        UsageError: They are ragged, of another kind, out of range or not finite.
+    """
     try:
         array = np.asarray(data)
     except ValueError as error:
-        raise refused("The data is ragged.", f"{where}.data", f"numbers in the shape {list(shape)}") from error
+        raise refused("The data is ragged.", where, "rows of equal length") from error
     kind = DATATYPES[datatype]
     whole = kind.kind in "ui"
     if array.dtype.kind not in ("iu" if whole else "iuf") and array.size:
         told = "whole numbers" if whole else "numbers"
-        raise refused("The data is of another kind.", f"{where}.data", told, array.dtype.name)
+        raise refused("The data is of another kind.", where, told, array.dtype.name)
     if whole and array.size:
         bounds: Any = np.iinfo(kind)
         if array.min() < bounds.min or array.max() > bounds.max:
-            raise refused("A value is out of range.", f"{where}.data", f"{bounds.min} to {bounds.max}")
+            raise refused("A value is out of range.", where, f"{bounds.min} to {bounds.max}")
     with np.errstate(over="ignore"):
-        return _finite(_in_shape(array.astype(kind), shape, where), where)
+        return _finite(array.astype(kind), where)
 
 
 def _finite(array: NDArray[Any], where: str) -> NDArray[Any]:
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise refused("A value is not finite.", f"{where}.data", "finite numbers", "NaN or infinity")
+        raise refused("A value is not finite.", where, "finite numbers", "NaN or infinity")
     return array
 
 
@@ -274,7 +288,8 @@ def decoded_texts(data: Iterable[Any], encoded: bool, where: str) -> list[bytes]
     return found
 
 
-def _objects(values: Sequence[bytes]) -> NDArray[Any]:
+def objects(values: Sequence[bytes]) -> NDArray[Any]:
+    """Texts or files as an array, ``(N,)``."""
     made = np.empty(len(values), dtype=object)
     made[:] = values
     return made

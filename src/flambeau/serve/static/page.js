@@ -86,12 +86,19 @@ async function answering(request, show) {
 
 function body(input) {
   if (input instanceof Blob) return { method: "POST", body: input, headers: { "Content-Type": "application/octet-stream" } };
-  const value = state.model.form === "node" ? Number(input) : input;
+  const value = state.model.form in FORMS ? (state.model.form === "node" ? Number(input) : input) : JSON.parse(input);
   return { method: "POST", body: JSON.stringify({ inputs: [value] }), headers: { "Content-Type": "application/json" } };
 }
 
 async function ask(input, truth = null) {
-  const asked = body(input);
+  let asked;
+  try {
+    asked = body(input);
+  } catch (error) {
+    at("result").replaceChildren();
+    say(`This is not JSON. ${error.message}`, "bad");
+    return;
+  }
   at("looks").hidden = true;
   const mine = state.asked + 1;
   await answering(() => json(api("predict"), asked), (found) => {
@@ -122,7 +129,7 @@ async function look(asked, mine) {
   at("looks").hidden = false;
 }
 
-// Forms, one for each form of input.
+// Forms, one for each form of input; a task of somebody's own may have one that is not known here.
 
 function template(id) {
   return at(id).content.cloneNode(true);
@@ -132,8 +139,9 @@ const FORMS = { picture: filed, sound: filed, text: typed, query: typed, node: t
 
 function showForm(model) {
   const place = at("forms");
-  place.replaceChildren(template(`form-${model.form}`));
-  state.form = FORMS[model.form](place.querySelector("form"), model);
+  const known = model.form in FORMS;
+  place.replaceChildren(template(`form-${known ? model.form : "json"}`));
+  state.form = (known ? FORMS[model.form] : typed)(place.querySelector("form"), model);
   if (!model.shows.samples) return;
   const text = state.form.prompt !== undefined;
   const made = template(text ? "form-sample-text" : "form-sample-picture");
@@ -176,7 +184,7 @@ function filed(form, model) {
 
 function typed(form, model) {
   const field = form.querySelector("#text");
-  const one = model.form === "text" ? model.asks.replace(/s$/, "") : model.asks;
+  const one = (model.form === "text" ? model.asks.replace(/s$/, "") : model.asks) || "input";
   form.querySelector(".asks").textContent = `${one[0].toUpperCase()}${one.slice(1)}`;
   const submit = () => choose((text) => ask(text), field.value);
   form.addEventListener("submit", (event) => { event.preventDefault(); submit(); });
