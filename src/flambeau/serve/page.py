@@ -167,13 +167,16 @@ def described(served: Served) -> dict[str, Any]:
     }
 
 
-def _scored(model: Model) -> tuple[str, bool]:
+def _scored(model: Model) -> tuple[str | None, bool]:
     """The score that models of this kind are selected by, and whether answers are counted by class."""
     import torch
 
     from flambeau.recipe import parse
 
-    metrics = model.task.metrics(parse(model.description.recipe), model.facts)
+    try:
+        metrics = model.task.metrics(parse(model.description.recipe), model.facts)
+    except FlambeauError:  # such as a package for scoring that is not installed where models only answer
+        return None, False
     return metrics.select, "confusion" in metrics.start(torch.device("cpu"))
 
 

@@ -351,8 +351,8 @@ def insight(model: nn.Module, facts: Facts, raw: Any) -> list[Insight]:
         return []
     columns, rows, weights = look
     about = (
-        "What each piece of the translation (a row) looked at in the sentence (the columns): the darker, the more. "
-        "A dot is a space."
+        "What each piece of the translation (a row) looked at in the sentence (the columns): the stronger the colour, "
+        "the more. A dot is a space."
     )
     return [Insight(about, columns=columns, rows=rows, weights=weights.tolist())]
 

@@ -1,6 +1,6 @@
 // Answers as things to look at. What an answer is, its own fields say.
 
-const SHOWN = 10;
+const SHOWN = 10, FIELDS = 6000;
 
 /** An element with attributes and children; text is always text. */
 export function make(name, attributes = {}, ...children) {
@@ -115,6 +115,8 @@ export function insight(found) {
     image.addEventListener("load", () => image.classList.toggle("large", image.naturalWidth > 200));
     return make("figure", {}, image, caption);
   }
+  if (found.rows.length * found.columns.length > FIELDS)
+    return make("p", { class: "quiet" }, `${found.columns.length} by ${found.rows.length} pieces are too many to draw where attention went.`);
   return make("figure", { class: "wide" }, make("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Attention" }, attention(found)), caption);
 }
 

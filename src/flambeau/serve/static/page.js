@@ -80,7 +80,10 @@ async function answering(request, show) {
     at("looks").hidden = true;
     say(error.message, "bad");
   } finally {
-    if (mine === state.asked) answer.removeAttribute("aria-busy");
+    if (mine === state.asked) {
+      answer.removeAttribute("aria-busy");
+      answer.scrollIntoView({ block: "nearest" });
+    }
   }
 }
 
