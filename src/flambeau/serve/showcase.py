@@ -169,7 +169,9 @@ def _example(model: Model, form: str, raw: Any, truth: str) -> Example:
         return Example(raw, truth, thumbnail=_as_png(model, raw, THUMBNAIL))
     if form == "sound":
         return Example(raw, truth)
-    return Example(raw, truth, raw if isinstance(raw, str) else str(int(raw)))
+    if isinstance(raw, str) or form == "node":
+        return Example(raw, truth, str(raw) if isinstance(raw, str) else str(int(raw)))
+    raise UsageError("Examples of this kind cannot be shown here.")
 
 
 def _as_png(model: Model, raw: Any, largest: int) -> bytes:
