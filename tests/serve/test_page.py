@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from serving import serving
 from test_serve_command import process
 
 import flambeau
@@ -93,7 +94,7 @@ def closed(begun: Sequence[Visit]) -> None:
 
 @pytest.fixture(scope="module")
 def address(small: Small) -> Iterator[str]:
-    """A server with a model for pictures, texts, sentences, new pictures and new texts."""
+    """A server with a model of every task."""
     tasks = {
         "pictures": "image-classification",
         "tags": "image-multilabel",
@@ -101,6 +102,10 @@ def address(small: Small) -> Iterator[str]:
         "translator": "translation",
         "gan": "gan",
         "book": "language-model",
+        "numbers": "image-regression",
+        "sounds": "sound-classification",
+        "nodes": "node-classification",
+        "words": "word-vectors",
     }
     with process(*(f"{name}={small(task)}" for name, task in tasks.items())) as (_, told):
         yield told["address"]
@@ -121,8 +126,9 @@ def model_at(path: Path) -> Model:
 
 def test_an_example_of_the_test_set_is_answered_on_the_page(browser: Any, trained: Path) -> None:
     begun: list[Visit] = []
-    with process(f"digits={trained}") as (_, told):
-        there = opener(browser, told["address"], begun)()
+    # In this process, which has what a process of its own would first have to import.
+    with serving(f"digits={trained}") as client:
+        there = opener(browser, f"http://127.0.0.1:{client.port}", begun)()
         there.show("digits")
         there.example(1)
         assert "In the test set: 0" in there.page.inner_text("#result .truth")
@@ -204,6 +210,49 @@ def test_each_label_stands_by_itself(visit: Open) -> None:
     there.example(2)
     assert there.page.locator("#result .track i").count() == 2
     assert "from 50.0 % on" in there.page.inner_text("#result")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "said", "seen"),
+    [
+        ("numbers", r"position: -?[\d.]+", "As the model sees it"),
+        ("sounds", r"(low|middle|high), \d+\.\d %", "As the model hears it"),
+        ("nodes", r"[012], \d+\.\d %", None),
+    ],
+)
+def test_examples_of_other_kinds_are_answered(visit: Open, model: str, said: str, seen: str | None) -> None:
+    there = visit()
+    page = there.show(model)
+    there.example(3)
+    assert re.fullmatch(said, there.status())
+    if seen is not None:
+        page.wait_for_selector("#insights figure")
+        assert seen in page.inner_text("#insights")
+    if model == "sounds":
+        page.wait_for_function("() => document.querySelector('audio').duration > 0.1")
+    if model == "nodes":
+        assert page.inner_text("#forms label") == "Number of a node, from 0 to 59"
+        page.fill("#text", "60")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#status.bad")
+        assert "from 0 to 59" in there.status()
+
+
+@pytest.mark.slow
+def test_words_have_neighbours(visit: Open, small: Small) -> None:
+    there = visit()
+    page = there.show("words")
+    page.fill("#text", "rain - sun + bread")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#result .bars li:nth-child(3)")
+    wanted = model_at(small("word-vectors")).predict("rain - sun + bread")["neighbours"]
+    names = page.locator("#result .label").all_text_contents()
+    assert names == [row["word"] for row in wanted]
+    page.fill("#text", "zzzz")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#status.bad")
+    assert "zzzz" in there.status()
 
 
 @pytest.mark.slow

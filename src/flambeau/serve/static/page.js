@@ -187,7 +187,7 @@ function filed(form, model) {
 
 function typed(form, model) {
   const field = form.querySelector("#text");
-  const one = (model.form === "text" ? model.asks.replace(/s$/, "") : model.asks) || "input";
+  const one = (model.form === "text" ? model.asks.replace(/s$/, "") : model.asks).replace("numbers of nodes", "number of a node") || "input";
   form.querySelector(".asks").textContent = `${one[0].toUpperCase()}${one.slice(1)}`;
   const submit = () => choose((text) => ask(text), field.value);
   form.addEventListener("submit", (event) => { event.preventDefault(); submit(); });
