@@ -151,7 +151,9 @@ function showForm(model) {
   const fields = made.querySelector("fieldset");
   if (text) {
     place.append(made);
-    place.querySelector("form button").classList.remove("main");
+    const button = place.querySelector("form button");
+    button.textContent = "Most probable continuation";
+    button.classList.remove("main");
   } else {
     fields.classList.add("first");
     place.prepend(made);
@@ -368,6 +370,8 @@ async function begin() {
     return;
   }
   state.models = found.models;
+  // A link shows no token.
+  at("api").hidden = sessionStorage.getItem(KEY) !== null;
   at("main").hidden = false;
   at("chooser").hidden = found.models.length < 2;
   at("model").replaceChildren(...found.models.map((model) => make("option", { value: model.name }, model.name)));
