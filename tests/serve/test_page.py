@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import Small
 from PIL import Image
 from serving import serving
 from test_serve_command import process
@@ -23,8 +24,6 @@ from flambeau.model import Model
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-Small = Callable[[str], Path]
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="There is no Chromium on this machine")
 

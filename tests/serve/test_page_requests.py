@@ -7,12 +7,13 @@ import base64
 import io
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import Small
 from PIL import Image
 from serving import Client, serving
 
@@ -22,8 +23,6 @@ from flambeau.serve.aside import Aside
 from flambeau.serve.batching import Overloaded
 from flambeau.serve.bodies import Refused
 from flambeau.serve.limits import Limits
-
-Small = Callable[[str], Path]
 
 
 @pytest.fixture(scope="module")
