@@ -22,6 +22,7 @@ from flambeau.eject.located import (
     LINE,
     Edit,
     Text,
+    assigned,
     assignment,
     bound_names,
     edited,
@@ -30,7 +31,7 @@ from flambeau.eject.located import (
     tested,
 )
 from flambeau.eject.published import Published, definition
-from flambeau.eject.values import Scope, Unknown, closure_of, is_mode, is_ours, plain_text, value_of
+from flambeau.eject.values import Scope, Several, Unknown, closure_of, is_mode, is_ours, plain_text, value_of
 
 _TABLE = 1000
 """Tensors of more numbers are not written into a script."""
@@ -50,6 +51,7 @@ class Item:
         dropped: Parameters that were put in, so that nobody passes them.
         parameters: Those that are left.
         expression: What it returns, where that is all it does.
+        ours: Whether it is of Flambeau's own source.
     """
 
     number: int
@@ -59,6 +61,7 @@ class Item:
     dropped: set[str] = field(default_factory=set)
     parameters: list[str] = field(default_factory=list)
     expression: str | None = None
+    ours: bool = True
 
     @property
     def place(self) -> str:
@@ -271,6 +274,7 @@ class Copier:
         self._kept.append((function, known, kept))
         item = self._new(key, name or (function.__name__.lstrip("_") if function.__name__ != "<lambda>" else "chosen"))
         item.dropped = set(known)
+        item.ours = function.__module__.startswith("flambeau.")
         scope = Scope(
             {**kept, **known, **(about or {})},
             frozenset(bound_names(node) - set(known)),
@@ -315,15 +319,25 @@ class Copier:
         instances = tuple(module for module, _, _ in self.made.values() if type(module) is kind)
         known = self._shared_arguments(kind) if instances else {}
         item.dropped = set(known)
-        item.text = ClassText(self, kind, text, node, instances, known, item.place).made()
+        given = self._given_arguments(kind, instances, known)
+        item.text = ClassText(self, kind, text, node, instances, known, given, item.place).made()
         self._finish(item)
         return item
 
+    def _given_arguments(
+        self, kind: type, instances: tuple[nn.Module, ...], known: Mapping[str, Any]
+    ) -> dict[str, Several]:
+        """What every module of a class gets for a parameter, where none gets nothing and the value stays."""
+        bound = [self.arguments_of(one) for one in instances]
+        names = set.intersection(*(set(one) for one in bound)) if bound else set()
+        made = _constructor(kind)
+        stay = names - set(known) - set(assigned(made) if made is not None else names)
+        found = {name: tuple(one[name] for one in bound) for name in stay}
+        return {name: Several(values) for name, values in found.items() if all(value is not None for value in values)}
+
     def _shared_arguments(self, kind: type) -> dict[str, Any]:
         """Arguments that say how, or that lines depend on, and are the same for every module of a class."""
-        _, node = find(kind)
-        assert isinstance(node, ast.ClassDef)
-        constructor = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
+        constructor = _constructor(kind)
         decides = tested(constructor) if constructor is not None else set()
         bound = [self.arguments_of(one) for one in [made[0] for made in self.made.values()] if type(one) is kind]
         shared: dict[str, Any] = {}
@@ -360,6 +374,13 @@ class Copier:
     def class_item(self, kind: type) -> Item:
         """The copied definition of a class of ours."""
         return self._class(kind)
+
+
+def _constructor(kind: type) -> ast.FunctionDef | None:
+    """The definition of a class's own ``__init__``."""
+    _, node = find(kind)
+    assert isinstance(node, ast.ClassDef)
+    return next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
 
 
 def _plain(function: Callable[..., Any]) -> types.FunctionType:

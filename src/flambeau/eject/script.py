@@ -17,6 +17,7 @@ from flambeau.core import Batch, Draw, Metrics, Phase
 from flambeau.data import loader
 from flambeau.eject.copying import Copier
 from flambeau.eject.data import npz, reading
+from flambeau.eject.inlining import shortened
 from flambeau.eject.located import LINE
 from flambeau.eject.naming import finished, imports_needed, in_order, laid_out, names_of, unknown_names
 from flambeau.eject.network import GENERATOR, Making, held, recorded
@@ -94,7 +95,7 @@ def script_of(job: Job, run: Run, raw: Dataset, read: Dataset, stem: str) -> Scr
     sections = {
         "data": [data.text, values["ragged"]],
         "network": [values["network"], values["initialize"]],
-        "batches": [values[name] for name in ("order", "all_rows", "transform", "draw", *_COLLATE)],
+        "batches": [values[name] for name in ("order", "all_rows", "transform", *_COLLATE)],
         "loss": [values["loss"], values["count"], values["optimizer"]],
         "evaluation": [values[name] for name in ("brief", "start", "add", "result", "predict")],
         "training": [values[name] for name in ("schedule", "micro_batches", "averaged")],
@@ -112,17 +113,19 @@ def script_of(job: Job, run: Run, raw: Dataset, read: Dataset, stem: str) -> Scr
         "sameness": textwrap.fill(_SAMENESS.format(version=torch.__version__), LINE),
         "notes": [textwrap.fill(note, LINE) for note in [data.note, *left_out] if note],
         "settings": [],
-        "imports": "",
+        "imports": _IMPORTS,
+        "heading": lambda title: f"# {title} ".ljust(LINE, "-"),
     }
     constants = {constant for constant, _ in settings.values()}
     brought = {line.rpartition(" ")[2] for line in copier.imports | data.imports}
     names = names_of(copier.items, done, _RESERVED | constants | brought)
-    body = finished(_rendered(values), names)
+    theirs = {names[number] for number in names if not copier.items[number].ours}
+    body = shortened(finished(_rendered(values), names), _FRAME | theirs)
     values["settings"] = _settings(job.recipe, settings, {**values, "body": set(re.findall(r"\w+", body))})
-    body = finished(_rendered(values), names)
-    always = {"import torch", "from pathlib import Path", "import numpy as np"}
+    body = shortened(finished(_rendered(values), names), _FRAME | theirs)
+    always = {"import torch", "from pathlib import Path", "import numpy as np", "from types import SimpleNamespace"}
     imports = imports_needed(copier.imports | data.imports | always, body)
-    text = finished(_rendered({**values, "imports": imports}), names)
+    text = finished(body.replace(_IMPORTS, imports, 1), {})
     unknown = unknown_names(text)
     if unknown:
         raise UsageError(
@@ -138,9 +141,15 @@ def script_of(job: Job, run: Run, raw: Dataset, read: Dataset, stem: str) -> Scr
     return Script(text, {name: content for name, content in beside.items() if content is not None}, left_out)
 
 
+_IMPORTS = "IMPORTS"
+"""Stands where the import lines go, once it is known which are needed."""
+
+_FRAME = {"read_data", "rows_of", "build", "training_batches", "evaluate", "train"}
+"""The functions that every script has."""
+
 _SAMENESS = (
-    "Given the same data, the same PyTorch ({version}) and as many threads on a processor of the same kind, each loss "
-    "and each weight comes out as in the run, bit for bit."
+    "Written by `flambeau eject`; needs no Flambeau. Given the same data, the same PyTorch ({version}) and as many "
+    "threads on a processor of the same kind, each loss and each weight comes out as in the run, bit for bit."
 )
 
 _COLLATE = ("collate_before", "collate_after")
@@ -174,7 +183,6 @@ def _pieces(job: Job, copier: Copier, making: Making) -> dict[str, Any]:
         "network": copier.module(making.model, 4),
         "initialize": _initialize(copier, recipe),
         "transform": copier.reference(transform, name="augment", about=given) if transform else "",
-        "draw": copier.reference(Draw) if transform else "",
         "collate_before": f"{collate}(" if collate else "",
         "collate_after": ")" if collate else "",
         "ragged": copier.reference(Ragged) if ragged else "",
@@ -317,9 +325,10 @@ def _schedule(copier: Copier, segment: Mapping[str, Any], steps: int) -> str:
     after = f", {warmup}" if warmup else ""
     if segment["schedule"] == "step":
         every = max(1, round(segment["every"] * steps))
-        made = copier.reference(schedule.step_down)
+        made = copier.reference(schedule.step_down, known={} if warmup else {"warmup": 0})
         return f"{made}(EPOCHS * STEPS{after}, every={every}, factor={segment['drop']!r})"
-    return f"{copier.reference(schedule.SCHEDULES[segment['schedule']])}(EPOCHS * STEPS{after})"
+    known = {} if warmup else {"warmup": 0}
+    return f"{copier.reference(schedule.SCHEDULES[segment['schedule']], known=known)}(EPOCHS * STEPS{after})"
 
 
 def _left_out(job: Job, run: Run) -> list[str]:

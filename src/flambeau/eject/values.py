@@ -7,7 +7,7 @@ import inspect
 import json
 import operator
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -136,10 +136,19 @@ def truth(value: Any) -> bool:
         return bool(value)
     if any(isinstance(one, Tensor) for one in value.objects):
         raise Unknown
-    answers = {bool(one) for one in value.objects}
-    if len(answers) > 1:
+    return _agreed(bool(one) for one in value.objects)
+
+
+def _agreed(answers: Iterable[bool]) -> bool:
+    """What is the answer for all of several objects.
+
+    Raises:
+        Unknown: For some it is this, for others that.
+    """
+    found = set(answers)
+    if len(found) != 1:
         raise Unknown
-    return answers.pop()
+    return found.pop()
 
 
 def value_of(node: ast.expr, scope: Scope) -> Any:
@@ -206,6 +215,8 @@ def _call(node: ast.Call, scope: Scope) -> Any:
         raise Unknown
     arguments = [value_of(argument, scope) for argument in node.args]
     named = {word.arg: value_of(word.value, scope) for word in node.keywords if word.arg is not None}
+    if function is isinstance and isinstance(arguments[0], Several):
+        return _agreed(isinstance(one, arguments[1]) for one in arguments[0].objects)
     if len(named) < len(node.keywords) or any(
         isinstance(value, Several | Keys) for value in [*arguments, *named.values()]
     ):
