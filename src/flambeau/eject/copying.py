@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import re
 import sys
 import textwrap
 import types
@@ -83,7 +84,7 @@ class Copier:
         self.made: dict[int, tuple[nn.Module, tuple[Any, ...], dict[str, Any]]] = {}
         """How each module of the network was made: itself, positional and named arguments, by its id."""
         self.published: dict[int, Published] = {}
-        """The networks that torchvision's builders made, by their ids."""
+        """The networks that builders of other packages made, by their ids."""
         self._by_key: dict[Any, Item] = {}
         self._kept: list[Any] = []
 
@@ -362,11 +363,11 @@ class Copier:
         return written_module(self, module, indent)
 
     def publisheds_place(self, found: Published) -> str:
-        """The place of the function that makes a network of torchvision."""
+        """The place of the function that makes a network of another package."""
         key = ("published", id(found.network))
         if key not in self._by_key:
-            self.imports |= {"import torchvision", "from torch import nn"}
-            item = self._new(key, f"{found.name}_network")
+            self.imports |= {f"import {found.package}", "from torch import nn"}
+            item = self._new(key, re.sub(r"\W", "_", f"{found.name}_network"))
             item.text = definition(found, item.place)
             self._finish(item)
         return self._by_key[key].place

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
 
@@ -21,13 +21,15 @@ from flambeau.eject.inlining import shortened
 from flambeau.eject.located import LINE
 from flambeau.eject.naming import finished, imports_needed, in_order, laid_out, names_of, unknown_names
 from flambeau.eject.network import GENERATOR, Making, held, recorded
-from flambeau.eject.values import Keys
+from flambeau.eject.values import Keys, Several
 from flambeau.engine import schedule, update
 from flambeau.engine.precision import DTYPES
 from flambeau.errors import UsageError
 from flambeau.models.initialize import initialize
+from flambeau.models.regressor import Regressor
 from flambeau.recipe import Recipe
 from flambeau.run import Run
+from flambeau.tasks import image_inputs
 from flambeau.tasks.common import tensors
 from flambeau.workflow.finishing import validates_apart
 from flambeau.workflow.job import Job, seed_everything
@@ -87,9 +89,12 @@ def script_of(job: Job, run: Run, raw: Dataset, read: Dataset, stem: str) -> Scr
     if making.model is not None and job.recipe.initial.name != "default":
         initialize(making.model, job.recipe.initial.name, job.recipe.initial.std)  # the script does so too
     before = torch.get_rng_state()
-    values: dict[str, Any] = {**_pieces(job, copier, making), **_loop_values(job, run, copier, job.metrics())}
+    job, features = _condensed(job, copier, making)
+    values: dict[str, Any] = {"features": features, **_pieces(job, copier, making)}
+    values |= _loop_values(job, run, copier, job.metrics())
     begun = job.fresh_model()
     making.drawn |= not torch.equal(before, torch.get_rng_state())
+    values["partly"] = not all(weight.requires_grad for weight in begun.parameters())
     start = held(copier, making, begun, torch.get_rng_state())
     values |= {"held": _what_is_held(job) if start else "", "generator": GENERATOR in start}
     sections = {
@@ -98,7 +103,7 @@ def script_of(job: Job, run: Run, raw: Dataset, read: Dataset, stem: str) -> Scr
         "batches": [values[name] for name in ("order", "all_rows", "transform", *_COLLATE)],
         "loss": [values["loss"], values["count"], values["optimizer"]],
         "evaluation": [values[name] for name in ("brief", "start", "add", "result", "predict")],
-        "training": [values[name] for name in ("schedule", "micro_batches", "averaged")],
+        "training": [values[name] for name in ("features", "schedule", "micro_batches", "averaged")],
     }
     numbered = any('["row"]' in item.text for item in copier.items)
     values |= {"row_before": "{**" if numbered else "", "row_after": ', "row": chosen}' if numbered else ""}
@@ -196,6 +201,30 @@ def _pieces(job: Job, copier: Copier, making: Making) -> dict[str, Any]:
     for part, name in whole.items():
         made[part] = "" if metrics.brief else copier.reference(getattr(metrics, part), name=name, about=given)
     return made
+
+
+def _condensed(job: Job, copier: Copier, making: Making) -> tuple[Job, str]:
+    """The job as it trains on what frozen layers make of its examples, and the call that computes this; or as it is.
+
+    Raises:
+        UsageError: The task computes something else beforehand.
+    """
+    assert making.model is not None
+    few = job.dataset.splits["train"].slice(0, 2)
+    if job.task.condense(making.model, few) is few:
+        return job, ""
+    model = making.model
+    inner = "model.inner" if isinstance(model, Regressor) else "model"
+    if job.task.condense is not image_inputs.condense:
+        raise UsageError(
+            "The task computes a part of its examples before training, which no script can say.",
+            where=job.task.name,
+            remedy="Eject a run of it without that (condense).",
+        )
+    known = {"model": Several((model.inner if isinstance(model, Regressor) else model,), frozenset({"network"}))}
+    call = f"{copier.reference(image_inputs.features_of, about=known)}({inner}, "
+    task = replace(job.task, transform=lambda recipe, facts: None)
+    return replace(job, task=task), call
 
 
 def plain_model(job: Job) -> nn.Module:

@@ -67,7 +67,7 @@ def _dictionary(text: Text, function: ast.FunctionDef, node: ast.Assign, made: a
     loads = [n for n in ast.walk(function) if isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Load)]
     looks = [n for n in ast.walk(function) if isinstance(n, ast.Subscript) and n.value in loads]
     keys = [key.value for key in made.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]
-    asked = [n.slice.value for n in looks if isinstance(n.slice, ast.Constant) and isinstance(n.ctx, ast.Load)]
+    asked = [str(n.slice.value) for n in looks if isinstance(n.slice, ast.Constant) and isinstance(n.ctx, ast.Load)]
     entries = dict(zip(keys, made.values, strict=False))
     only = assigned(function).count(name) == 1 and len(looks) == len(loads) == len(asked)
     if not only or len(keys) < len(made.keys) or not asked or not set(asked) <= set(keys):

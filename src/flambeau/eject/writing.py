@@ -106,12 +106,6 @@ def _of_files(run: Run) -> Recipe:
             where=run.path,
             remedy="Train once with all epochs, and eject that run.",
         )
-    if recipe.model.freeze:
-        raise RunError(
-            "The run froze a part of its network and computed what that gives once, which no script can say yet.",
-            where=run.path,
-            remedy="Eject a run without model.freeze.",
-        )
     if recipe.train.precision == "float16":
         raise RunError(
             "The run trained in float16, which needs a CUDA device; the script computes on the processor.",
