@@ -50,7 +50,13 @@ def noting_builders(made: dict[int, Published]) -> Iterator[None]:
     known = torchvision.models.get_model_builder
 
     def get_model_builder(name: str) -> Callable[..., nn.Module]:
-        return functools.partial(_noted, made, "torchvision", name, known(name))
+        builder = known(name)
+
+        @functools.wraps(builder)
+        def noting(**given: Any) -> nn.Module:
+            return _noted(made, "torchvision", name, builder, **given)
+
+        return noting
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(_replaced(torchvision.models, "get_model_builder", get_model_builder))

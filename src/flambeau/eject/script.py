@@ -16,11 +16,12 @@ from flambeau.columns import Dataset, Ragged, Split
 from flambeau.core import Batch, Draw, Metrics, Phase
 from flambeau.data import loader
 from flambeau.eject.copying import Copier
-from flambeau.eject.data import npz, reading
+from flambeau.eject.data import reading
 from flambeau.eject.inlining import shortened
 from flambeau.eject.located import LINE
 from flambeau.eject.naming import finished, imports_needed, in_order, laid_out, names_of, unknown_names
 from flambeau.eject.network import GENERATOR, Making, held, recorded
+from flambeau.eject.reading import npz
 from flambeau.eject.values import Keys, Several
 from flambeau.engine import schedule, update
 from flambeau.engine.precision import DTYPES
@@ -84,7 +85,7 @@ def script_of(job: Job, run: Run, raw: Dataset, read: Dataset, stem: str) -> Scr
     """
     settings = settings_of(job.recipe)
     copier = Copier(settings, stem)
-    data = reading(job.recipe, raw, read, copier, stem)
+    data = reading(job.recipe, raw, read, job.facts, copier, stem)
     making = recorded(copier, lambda: plain_model(job))
     if making.model is not None and job.recipe.initial.name != "default":
         initialize(making.model, job.recipe.initial.name, job.recipe.initial.std)  # the script does so too
@@ -139,7 +140,7 @@ def script_of(job: Job, run: Run, raw: Dataset, read: Dataset, stem: str) -> Scr
             remedy="Keep such objects out of the functions of the task, or give them as numbers, texts or tensors.",
         )
     beside = {
-        f"{stem}.npz": data.beside,
+        **data.beside,
         f"{stem}-start.npz": npz(start) if start else None,
         f"{stem}-tables.npz": npz(copier.tables) if copier.tables else None,
     }

@@ -10,7 +10,7 @@ import torch
 
 from flambeau import files
 from flambeau.datasets import opened
-from flambeau.eject.data import with_rows, without_rows
+from flambeau.eject.reading import with_rows, without_rows
 from flambeau.eject.script import script_of
 from flambeau.errors import RunError, UsageError
 from flambeau.recipe import Recipe
