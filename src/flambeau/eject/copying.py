@@ -315,6 +315,7 @@ class Copier:
             return self._by_key[key]
         self._kept.append(kind)
         item = self._new(key, kind.__name__.lstrip("_"))
+        item.ours = kind.__module__.startswith("flambeau.")
         text, node = find(kind)
         assert isinstance(node, ast.ClassDef)
         instances = tuple(module for module, _, _ in self.made.values() if type(module) is kind)

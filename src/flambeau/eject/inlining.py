@@ -7,6 +7,9 @@ import textwrap
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
+import torch
+from torch import nn
+
 from flambeau.eject.located import LINE, Edit, Text, assigned, bound_names, edited, in_one_line
 from flambeau.eject.naming import broken
 from flambeau.eject.unfolding import unfolded
@@ -15,6 +18,12 @@ TIGHT = ast.Name | ast.Attribute | ast.Constant | ast.Subscript | ast.Call | ast
 """Expressions that need no brackets around them."""
 
 _SCOPES = ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp | ast.FunctionDef
+
+_BASES = (nn.Module, torch.optim.Optimizer, tuple)
+"""What classes of ours inherit from."""
+
+_ASKED_FOR = ("find_class",)
+"""Methods that a reader of pickles is asked for."""
 
 _BODY, _WHOLE = 12, 45
 """So many lines a function may have that goes into another, and that other one then."""
@@ -87,11 +96,26 @@ def _shorter(text: Text, kept: Collection[str]) -> Iterator[str]:
     for node in text.tree.body:
         if isinstance(node, ast.FunctionDef) and node.name not in kept:
             yield from _put_in(text, node, _calls(text.tree, _named(node.name)))
-        elif isinstance(node, ast.ClassDef):
+        elif isinstance(node, ast.ClassDef) and node.name not in kept:
             for method in [inner for inner in node.body if isinstance(inner, ast.FunctionDef)]:
                 places = _calls(text.tree, _is_method(method.name))
-                if all(place is not None and node in place.parents for place in places):
+                if not places and not _is_expected(method.name):
+                    yield edited(text.text, [_without(text, method)])
+                elif all(place is not None and node in place.parents for place in places):
                     yield from _put_in(text, method, places)
+
+
+def _is_expected(method: str) -> bool:
+    """Whether a method may be called by what a class inherits from, so that nobody need name it."""
+    return method.startswith("__") or method in _ASKED_FOR or any(hasattr(base, method) for base in _BASES)
+
+
+def _without(text: Text, function: ast.FunctionDef) -> Edit:
+    """What takes a function out, with the empty lines and the decorators above it."""
+    first = min([function.lineno, *(one.lineno for one in function.decorator_list)])
+    start, end = text.lines(first, function.end_lineno or function.lineno)
+    before = text.text[:start].rstrip("\n")
+    return Edit(len(before) + 1 if before else 0, end, "")
 
 
 def _named(name: str) -> Callable[[ast.AST], bool]:
@@ -136,10 +160,9 @@ def _put_in(text: Text, function: ast.FunctionDef, places: list[_Place | None]) 
     body = _Body(alone, node, statements, given)
     if any(alone.of(use) != name for name in given for use in body.uses(name)):
         return  # Python before 3.12 does not know where in a formatted text a name stands
-    removed = Edit(_blank_before(text, first), last, "")
     edit = _as_expression(text, body, place) or _as_statements(text, body, place)
     if edit is not None:
-        made = edited(text.text, [removed, edit])
+        made = edited(text.text, [_without(text, function), edit])
         while (plainer := unfolded(Text(made))) is not None:
             made = plainer
         if _too_long(made) <= _too_long(text.text):
@@ -148,11 +171,6 @@ def _put_in(text: Text, function: ast.FunctionDef, places: list[_Place | None]) 
 
 def _too_long(text: str) -> int:
     return sum(len(line) > LINE for line in text.split("\n"))
-
-
-def _blank_before(text: Text, first: int) -> int:
-    """Where the empty lines begin that end at a line's beginning."""
-    return len(text.text[:first].rstrip("\n")) + 1
 
 
 def _arguments(text: Text, function: ast.FunctionDef, call: ast.Call) -> dict[str, str] | None:
@@ -208,6 +226,8 @@ def _fits_in(body: _Body, owner: ast.AST, returned: ast.expr, name: str, given: 
     uses = body.uses(name)
     if names & bound_names(returned):
         return False
+    if not uses:
+        return not _computes(argument)
     if isinstance(argument, ast.Name | ast.Constant):
         return not any(_is_later(returned, use) for use in uses) or not _changes(owner, names)
     if len(uses) != 1 or _is_inside(returned, uses[0]):
@@ -301,6 +321,8 @@ def _settled(body: _Body, statement: ast.stmt) -> bool:
         argument, uses = _parsed(given), body.uses(name)
         names = {n.id for n in ast.walk(argument) if isinstance(n, ast.Name)} - bound_names(argument)
         computed = _computes(argument)
+        if not uses and name not in stored and not computed:
+            continue
         if given == name and (name not in stored or name in targets or isinstance(statement, ast.Return)):
             continue
         if name not in stored and not names & stored:
@@ -407,7 +429,8 @@ def _is_later(tree: ast.AST, use: ast.AST) -> bool:
 
 def _changes(owner: ast.AST, names: set[str]) -> bool:
     """Whether a function gives one of some names another value on its way."""
-    return any(assigned(owner).count(name) > 1 for name in names)
+    given = [node.arg for node in ast.walk(owner) if isinstance(node, ast.arg)]
+    return any([*assigned(owner), *given].count(name) > 1 for name in names)
 
 
 def _is_inside(tree: ast.AST, use: ast.AST) -> bool:

@@ -73,6 +73,7 @@ def finished(text: str, names: Mapping[int, str]) -> str:
     text = PLACE.sub(lambda found: names[int(found[1])], text)
     text = _collapsed("\n".join(line.rstrip() for line in text.split("\n")))
     text = "\n".join(broken(line) for line in text.split("\n"))
+    text = re.sub(r"^(class [^\n]*:\n)\n+", r"\1", text, flags=re.MULTILINE)
     # A heading stands right above what it heads; one that nothing follows is left out.
     text = re.sub(r"^(# [^\n]* -{9,}\n)\n+", r"\1", text, flags=re.MULTILINE)
     text = re.sub(r"^(# [^\n]* -{9,}\n)+(?=# [^\n]* -{9,}\n)", "", text, flags=re.MULTILINE)

@@ -83,8 +83,7 @@ def script_of(job: Job, run: Run, raw: Dataset, read: Dataset, stem: str) -> Scr
         read: The data as the task reads it, each row with its number.
         stem: The script's name without its ending.
     """
-    settings = settings_of(job.recipe)
-    copier = Copier(settings, stem)
+    copier = Copier(settings_of(job.recipe), stem)
     data = reading(job.recipe, raw, read, job.facts, copier, stem)
     making = recorded(copier, lambda: plain_model(job))
     if making.model is not None and job.recipe.initial.name != "default":
@@ -122,16 +121,30 @@ def script_of(job: Job, run: Run, raw: Dataset, read: Dataset, stem: str) -> Scr
         "imports": _IMPORTS,
         "heading": lambda title: f"# {title} ".ljust(LINE, "-"),
     }
-    constants = {constant for constant, _ in settings.values()}
-    brought = {line.rpartition(" ")[2] for line in copier.imports | data.imports}
-    names = names_of(copier.items, done, _RESERVED | constants | brought)
-    theirs = {names[number] for number in names if not copier.items[number].ours}
-    body = shortened(finished(_rendered(values), names), _FRAME | theirs)
-    values["settings"] = _settings(job.recipe, settings, {**values, "body": set(re.findall(r"\w+", body))})
+    text = _text_of(values, copier, job, done, data.imports)
+    beside = {
+        **data.beside,
+        f"{stem}-start.npz": npz(start) if start else None,
+        f"{stem}-tables.npz": npz(copier.tables) if copier.tables else None,
+    }
+    return Script(text, {name: content for name, content in beside.items() if content is not None}, left_out)
+
+
+def _text_of(values: dict[str, Any], copier: Copier, job: Job, used: set[int], imports: set[str]) -> str:
+    """The script, from what fills the template; ``used`` are the numbers of the definitions in it.
+
+    Raises:
+        UsageError: Something in it has no name.
+    """
+    constants = {constant for constant, _ in copier.settings.values()}
+    brought = {line.rpartition(" ")[2] for line in copier.imports | imports}
+    names = names_of(copier.items, used, _RESERVED | constants | brought)
+    theirs = {name for number, name in names.items() if not copier.items[number].ours}
+    whole = set(re.findall(r"\w+", finished(_rendered(values), names)))
+    values["settings"] = _settings(job.recipe, copier.settings, {**values, "body": whole})
     body = shortened(finished(_rendered(values), names), _FRAME | theirs)
     always = {"import torch", "from pathlib import Path", "import numpy as np", "from types import SimpleNamespace"}
-    imports = imports_needed(copier.imports | data.imports | always, body)
-    text = finished(body.replace(_IMPORTS, imports, 1), {})
+    text = finished(body.replace(_IMPORTS, imports_needed(copier.imports | imports | always, body), 1), {})
     unknown = unknown_names(text)
     if unknown:
         raise UsageError(
@@ -139,12 +152,7 @@ def script_of(job: Job, run: Run, raw: Dataset, read: Dataset, stem: str) -> Scr
             where=job.task.name,
             remedy="Keep such objects out of the functions of the task, or give them as numbers, texts or tensors.",
         )
-    beside = {
-        **data.beside,
-        f"{stem}-start.npz": npz(start) if start else None,
-        f"{stem}-tables.npz": npz(copier.tables) if copier.tables else None,
-    }
-    return Script(text, {name: content for name, content in beside.items() if content is not None}, left_out)
+    return text
 
 
 _IMPORTS = "IMPORTS"

@@ -41,7 +41,7 @@ def eject_run(run: str | Path | Run, out: str | Path = "train.py") -> dict[str, 
 
     Example:
         >>> eject_run("runs/demo", "train.py")["lines"]            # doctest: +SKIP
-        262
+        172
     """
     run = Run(run.path if isinstance(run, Run) else run)
     path = _checked(Path(out))
