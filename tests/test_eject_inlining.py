@@ -70,6 +70,26 @@ def test_what_is_computed_first_stays_first() -> None:
     assert made == "def f(draw):\n    x = draw()\n    return 2 * (start() + x * x)"
 
 
+def test_what_is_changed_on_the_way_is_looked_up_before() -> None:
+    made = short(
+        """
+        def g(state, rate):
+            state["rate"] = 2
+            return state["step"] * rate
+
+
+        def f(state):
+            return g(state, state["rate"])
+        """
+    )
+    assert made.endswith('    rate = state["rate"]\n    state["rate"] = 2\n    return state["step"] * rate')
+
+
+def test_a_text_of_several_lines_keeps_its_function() -> None:
+    text = 'def g(x):\n    y = """a\n    b"""\n    return x + y\n\n\ndef f(x):\n    return g(x)'
+    assert short(text) == text
+
+
 def test_a_function_that_is_to_stay_does() -> None:
     text = "def g(x):\n    return x + 1\n\n\ndef f(x):\n    return g(x)"
     assert short(text, "g") == text and short(text) == "def f(x):\n    return x + 1"

@@ -160,6 +160,8 @@ def _put_in(text: Text, function: ast.FunctionDef, places: list[_Place | None]) 
     body = _Body(alone, node, statements, given)
     if any(alone.of(use) != name for name in given for use in body.uses(name)):
         return  # Python before 3.12 does not know where in a formatted text a name stands
+    if any(isinstance(n, ast.Constant) and n.lineno != n.end_lineno for one in statements for n in ast.walk(one)):
+        return  # a text of several lines would be indented with them
     edit = _as_expression(text, body, place) or _as_statements(text, body, place)
     if edit is not None:
         made = edited(text.text, [_without(text, function), edit])
@@ -327,7 +329,7 @@ def _settled(body: _Body, statement: ast.stmt) -> bool:
             continue
         if name not in stored and not names & stored:
             once = len(uses) == 1 and not _is_inside(body.node, uses[0])
-            early = once and (not computed or (_is_first(body, uses[0]) and not body.bound))
+            early = once and (_is_first(body, uses[0]) and not body.bound if computed else not _mutates(body))
             if isinstance(argument, ast.Name | ast.Constant) or early:
                 body.put[name] = given
                 continue
@@ -338,6 +340,16 @@ def _settled(body: _Body, statement: ast.stmt) -> bool:
     bound = {line.partition(" ")[0] for line in body.bound}
     read = {n.id for line in [*body.put.values()] for n in ast.walk(_parsed(line)) if isinstance(n, ast.Name)}
     return not read & bound
+
+
+def _mutates(body: _Body) -> bool:
+    """Whether a function may change what it was given, so that it matters when an argument is looked up."""
+    for node in [n for one in body.statements for n in ast.walk(one)]:
+        if isinstance(node, ast.Subscript | ast.Attribute) and isinstance(node.ctx, ast.Store | ast.Del):
+            return True
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr.endswith("_"):
+            return True
+    return False
 
 
 def _is_first(body: _Body, use: ast.Name) -> bool:
