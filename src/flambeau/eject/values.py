@@ -227,6 +227,13 @@ def _call(node: ast.Call, scope: Scope) -> Any:
         raise Unknown from error
 
 
+def _elements(node: ast.Tuple | ast.List, scope: Scope) -> list[Any]:
+    values = [value_of(part, scope) for part in node.elts]
+    if any(isinstance(value, Several | Keys) for value in values):
+        raise Unknown
+    return values
+
+
 def _harmless(function: Any) -> bool:
     """Whether calling it to see what comes out does nothing else."""
     if function in _SAFE.values():
@@ -253,8 +260,8 @@ _FINDERS: dict[type[ast.expr], Callable[[Any, Scope], Any]] = {
     ast.UnaryOp: lambda node, scope: _UNARY[type(node.op)](value_of(node.operand, scope)),
     ast.BinOp: lambda node, scope: _BINARY[type(node.op)](value_of(node.left, scope), value_of(node.right, scope)),
     ast.IfExp: lambda node, scope: value_of(node.body if truth(value_of(node.test, scope)) else node.orelse, scope),
-    ast.Tuple: lambda node, scope: tuple(value_of(part, scope) for part in node.elts),
-    ast.List: lambda node, scope: [value_of(part, scope) for part in node.elts],
+    ast.Tuple: lambda node, scope: tuple(_elements(node, scope)),
+    ast.List: lambda node, scope: _elements(node, scope),
     ast.Call: _call,
 }
 
