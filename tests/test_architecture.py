@@ -28,14 +28,15 @@ ALLOWED: dict[str, set[str]] = {
     "columns": set(),
     "core": {"columns", "errors", "files", "userfile", "recipe"},
     "program": {"columns", "core", "errors"},
-    "task": BASE,
+    "wire": set(),
+    "task": BASE | {"wire"},
     "engine": {"columns", "core", "files", "errors"},
     "models": BASE,
     # How a data set is prepared is for its task to say, in the functions of its record.
     "data": BASE | {"task"},
     "metrics": BASE,
     "report": BASE | {"metrics", "data"},
-    "tasks": BASE | BUILDING | {"task", "engine.optim"},
+    "tasks": BASE | BUILDING | {"task", "wire", "engine.optim"},
     # Everything else that the catalog names, it names in strings, so that looking up costs no import.
     "catalog": BASE | {"task", "wording", "models.custom", "models.published"},
     "datasets": BASE | {"task", "catalog", "data"},
@@ -45,7 +46,9 @@ ALLOWED: dict[str, set[str]] = {
     "workflow": BASE | BUILDING | NAMED | {"engine", "tasks"},
     "export": BASE | BUILDING | NAMED | {"engine", "tasks", "workflow"},
     "eject": BASE | BUILDING | NAMED | {"engine", "tasks", "workflow"},
-    "cli": BASE | BUILDING | NAMED | {"engine", "tasks", "workflow", "export", "eject"},
+    # A server of exported files has no PyTorch; what needs it is imported when a model of PyTorch is loaded.
+    "serve": BASE | BUILDING | NAMED | {"engine", "tasks", "workflow", "export", "wire"},
+    "cli": BASE | BUILDING | NAMED | {"engine", "tasks", "workflow", "export", "eject", "serve"},
     "__main__": {"cli"},
 }
 

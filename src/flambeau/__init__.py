@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from flambeau.model import Model, load
     from flambeau.recipe import Recipe
     from flambeau.run import Run
+    from flambeau.serve.running import serve_models
     from flambeau.workflow.comparing import compare
     from flambeau.workflow.folding import train_folds
     from flambeau.workflow.inspecting import inspect
@@ -46,6 +47,7 @@ __all__ = [
     "load",
     "resume",
     "sample",
+    "serve_models",
     "train",
     "train_folds",
 ]
@@ -64,6 +66,7 @@ _HOMES = {
     "load": "flambeau.model",
     "resume": "flambeau.workflow.training",
     "sample": "flambeau.workflow.sampling",
+    "serve_models": "flambeau.serve.running",
     "train": "flambeau.workflow.training",
     "train_folds": "flambeau.workflow.folding",
 }

@@ -8,7 +8,7 @@ only when the class is given or ``trust_code=True`` is said.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from flambeau import catalog, files
+from flambeau.columns import Split
 from flambeau.core import Builder, Facts, device_of
 from flambeau.engine import device as devices
 from flambeau.engine.codec import without_aliases
@@ -107,7 +108,19 @@ class Model:
         return decoded[0] if several is None else decoded
 
     def _predict_rows(self, rows: list[Any]) -> list[Any]:
-        batch = self.task.collate(self.task.read({self.task.input: rows}, self.facts))
+        return self.answers(self.read(rows))
+
+    def read(self, rows: Sequence[Any]) -> Split:
+        """Raw inputs as the examples that the network sees; those of several calls can be joined.
+
+        Raises:
+            BadRows: Some cannot be read.
+        """
+        return Split(self.task.read({self.task.input: list(rows)}, self.facts))
+
+    def answers(self, examples: Split) -> list[Any]:
+        """The answers to examples, in order, as :meth:`predict` gives them."""
+        batch = self.task.collate(examples.columns)
         on_device = {name: tensor.to(self.device) for name, tensor in batch.items()}
         with torch.inference_mode(), evaluation_mode(self.network):
             decoded = self.task.decode(self.task.predict(self.network, on_device), self.facts)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from flambeau.columns import Column, Columns, Dataset, Split
 from flambeau.core import Batch, Builder, Evaluation, Facts, Metrics, Phase, Scores, Transform
 from flambeau.program import Programmer
+from flambeau.wire import Wire
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -245,6 +246,7 @@ class Task:
         sample: New examples from the model: texts, or pictures.
         snapshot: A picture of how far the model has come, made after each epoch; draws from generators of its own.
         program: The model as graphs that other programs run, for export; None for a task that cannot be exported.
+        wire: What a model takes and gives over a network, from its facts; None for a task that cannot be served.
     """
 
     name: str
@@ -284,6 +286,7 @@ class Task:
     sample: Callable[[nn.Module, Facts, SampleRequest], Iterator[str | Shown]] | None = None
     snapshot: Callable[[nn.Module, Facts], Shown] | None = None
     program: Programmer | None = None
+    wire: Callable[[Facts], Wire] | None = None
 
 
 def _rows(batch: Batch) -> int:

@@ -11,7 +11,20 @@ from typing import Annotated, Any
 import typer
 
 from flambeau import __version__
-from flambeau.cli import compare, eject, evaluate, export, import_, inspect, listing, predict, resume, sample, train
+from flambeau.cli import (
+    compare,
+    eject,
+    evaluate,
+    export,
+    import_,
+    inspect,
+    listing,
+    predict,
+    resume,
+    sample,
+    serve,
+    train,
+)
 from flambeau.engine.memory import keep_freed_memory
 
 app = typer.Typer(
@@ -30,6 +43,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("sample")(sample.sample)
 app.command("inspect")(inspect.inspect)
+app.command("serve")(serve.serve)
 app.command("export")(export.export)
 app.command("eject")(eject.eject)
 app.command("import")(import_.import_)

@@ -96,6 +96,10 @@ def each(rows: Sequence[Any], decode_row: Callable[[Any], Made]) -> Iterator[Mad
         except DataError as error:
             return error
 
+    if len(rows) == 1:  # a thread would take longer to start than a small picture to read
+        with quiet():
+            yield attempt(rows[0])
+        return
     workers = min(8, os.cpu_count() or 1)
     with quiet(), ThreadPoolExecutor(workers) as pool:
         # A few at a time, since decoded pictures can be large.

@@ -79,14 +79,18 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
     A compiled network runs as it is written, so that it scores here as it will when it is loaded from its file.
     """
+    # Told to modules one by one it takes as long as a small network's pass, so a served model is only looked at.
     modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+    changes = any(training for _, training in modes)
+    if changes:
+        model.eval()
     try:
         with as_written(model):
             yield
     finally:
-        for module, training in modes:
-            module.training = training
+        if changes:
+            for module, training in modes:
+                module.training = training
 
 
 @contextlib.contextmanager

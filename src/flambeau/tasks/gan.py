@@ -26,6 +26,7 @@ from flambeau.recipe import Count, Part, Recipe
 from flambeau.task import Intake, Outcome, SampleRequest, Shown, Task, View
 from flambeau.tasks import gan_program, image_inputs
 from flambeau.tasks.common import classless_checks, column_checks, optimizer_checks, optimizer_of, tensors
+from flambeau.tasks.wires import wires
 
 VALIDATED = 2000
 """Pictures that an automatic validation split has at most: enough for a distance, cheap after every epoch."""
@@ -455,4 +456,5 @@ TASK = Task(
     sample=sample,
     snapshot=snapshot,
     program=partial(gan_program.program, predict),
+    wire=wires("picture", "verdicts"),
 )

@@ -17,6 +17,7 @@ from flambeau.recipe import Part, Recipe
 from flambeau.task import Intake, Outcome, Shown, Start, Task, View
 from flambeau.tasks import image_inputs, labels
 from flambeau.tasks.picture_program import picture_program
+from flambeau.tasks.wires import wires
 
 START = Start(
     {"name": "resnet18", "pretrained": True, "freeze": True},
@@ -188,4 +189,5 @@ TASK = Task(
     start=START,
     calibrate=labels.calibrate,
     program=program,
+    wire=wires("picture", "classes"),
 )

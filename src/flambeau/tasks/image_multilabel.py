@@ -15,6 +15,7 @@ from flambeau.recipe import Part, Recipe
 from flambeau.task import Intake, Outcome, Shown, Task, View
 from flambeau.tasks import image_inputs, tags
 from flambeau.tasks.picture_program import picture_program
+from flambeau.tasks.wires import wires
 
 
 class LabelOptions(Part):
@@ -129,4 +130,5 @@ TASK = Task(
     checks=checks,
     keep=tags.KEPT,
     program=program,
+    wire=wires("picture", "labels"),
 )

@@ -16,6 +16,7 @@ from flambeau.recipe import Part, Recipe
 from flambeau.task import Intake, Outcome, Shown, Task, View
 from flambeau.tasks import image_inputs, numbers
 from flambeau.tasks.picture_program import picture_program
+from flambeau.tasks.wires import wires
 
 
 class NumberOptions(Part):
@@ -148,4 +149,5 @@ TASK = Task(
     keep=numbers.KEPT,
     program=program,
     baseline=numbers.baseline,
+    wire=wires("picture", "numbers"),
 )

@@ -25,6 +25,7 @@ from flambeau.recipe import Count, Part, Recipe
 from flambeau.task import Intake, Outcome, SampleRequest, Shown, Task, View
 from flambeau.tasks import language_program
 from flambeau.tasks.common import classless_checks, optimizer_checks, optimizer_of, tensors
+from flambeau.tasks.wires import wires
 
 SPECIALS = ("<pad>", "<unk>", "<end>")
 END = 2
@@ -455,4 +456,5 @@ TASK = Task(
     trace=lambda model, batch: model(batch["window"][:, : batch["window"].shape[1] // 2].long()),
     sample=sample,
     program=partial(language_program.program, predict),
+    wire=wires("text", "continuations"),
 )

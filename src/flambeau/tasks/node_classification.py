@@ -24,6 +24,7 @@ from flambeau.task import Baseline, Intake, Outcome, Shown, Task, View
 from flambeau.tasks import labels
 from flambeau.tasks.common import tensors
 from flambeau.tasks.graph_program import program
+from flambeau.tasks.wires import wires
 
 BASELINE_STEPS = 200
 
@@ -294,4 +295,5 @@ TASK = Task(
     calibrate=labels.calibrate,
     baseline=baseline,
     program=program,
+    wire=wires("node", "classes"),
 )

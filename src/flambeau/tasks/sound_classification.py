@@ -25,6 +25,7 @@ from flambeau.recipe import Part, Recipe
 from flambeau.task import Intake, Outcome, Shown, Task, View
 from flambeau.tasks import image_inputs, labels
 from flambeau.tasks.common import column_checks, tensors
+from flambeau.tasks.wires import wires
 
 LONGEST = 10.0
 """Seconds beyond which a length that the recipe leaves open does not grow."""
@@ -368,4 +369,5 @@ TASK = Task(
     doubts=doubts,
     calibrate=labels.calibrate,
     program=program,
+    wire=wires("sound", "classes"),
 )

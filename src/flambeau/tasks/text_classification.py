@@ -28,6 +28,7 @@ from flambeau.task import Baseline, Intake, Outcome, Shown, Task, View
 from flambeau.tasks import labels
 from flambeau.tasks.common import check_outputs, column_checks, tensors
 from flambeau.tasks.text_program import program
+from flambeau.tasks.wires import wires
 
 _WORDS = 11
 """The stream of draws that words are dropped by."""
@@ -311,4 +312,5 @@ TASK = Task(
     calibrate=labels.calibrate,
     baseline=baseline,
     program=program,
+    wire=wires("text", "classes"),
 )

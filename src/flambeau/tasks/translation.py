@@ -25,6 +25,7 @@ from flambeau.recipe import NonNegative, Part, Recipe
 from flambeau.task import Breakdown, Intake, Outcome, Shown, Task, View
 from flambeau.tasks import answers, translation_program
 from flambeau.tasks.common import classless_checks, optimizer_checks, optimizer_of, tensors
+from flambeau.tasks.wires import wires
 
 BANDS = ((1, 6), (7, 9), (10, 12), (13, 16), (17, 24), (25, 10**6))
 """Lengths of a source, in words, that quality is broken down by."""
@@ -422,4 +423,5 @@ TASK = Task(
     trace=trace,
     doubts=doubts,
     program=partial(translation_program.program, predict),
+    wire=wires("translation", "texts"),
 )

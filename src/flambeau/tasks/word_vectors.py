@@ -21,6 +21,7 @@ from flambeau.program import Call, Compared, Graph, Port, Program, Wish, require
 from flambeau.recipe import Count, Part, Recipe
 from flambeau.task import Intake, Outcome, Shown, Task, View
 from flambeau.tasks.common import classless_checks, optimizer_checks, optimizer_of
+from flambeau.tasks.wires import wires
 
 NEIGHBOURS = 10
 """How many similar words an answer has."""
@@ -372,4 +373,5 @@ TASK = Task(
     arrange=arrange,
     trace=trace,
     program=program,
+    wire=wires("query", "neighbours"),
 )

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from flambeau.export.portable.card import Card
+
 Inputs = dict[str, NDArray[Any]]
 """The inputs or outputs of a graph by name, rows in front."""
 
@@ -27,7 +29,14 @@ class Shown:
 class Asked(Protocol):
     """An exported file that is open."""
 
+    card: Card
     view: Shown
+
+    def read(self, inputs: Sequence[Any]) -> Any:
+        """Raw inputs as the graph takes them. Raises ``BadRows`` where some cannot be read."""
+
+    def answers(self, parts: Sequence[Any]) -> list[list[Any]]:
+        """The answers to several parts that were read, each part's in order."""
 
     def predict(
         self, inputs: Sequence[Any], *, top: int | None = None, abstain_below: float | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from flambeau.export.portable import card as cards
 from flambeau.export.portable.asking import Asked, Inputs, Run, Shown
 from flambeau.export.portable.card import Card
 from flambeau.export.portable.fronts import FRONTS, Front
+from flambeau.export.portable.together import grouped, rows_of
 from flambeau.export.portable.translating import translating
 from flambeau.tasks.answers import KINDS, Answers, asked
 
@@ -47,14 +49,26 @@ class Exported:
             ModelError: The file cannot be run on an input.
             UsageError: ``abstain_below`` is not a probability, or the answers have none.
         """
+        return asked(self.answers([self.read(inputs)])[0], top, abstain_below)
+
+    def read(self, inputs: Sequence[Any]) -> list[Inputs]:
+        """What goes into the graph, for neighbours of one shape together.
+
+        Raises:
+            BadRows: Some cannot be read.
+        """
         bad: dict[int, FlambeauError] = {}
-        rows: list[Any] = []
-        for batch in self._front.batches(inputs, self.card.about, bad):
-            if not bad:  # once there are bad rows, the rest is only read, so that the error names all of them
-                rows += self._answered(batch)
+        made = list(self._front.batches(inputs, self.card.about, bad))
         if bad:
             raise BadRows(bad)
-        return asked(rows, top, abstain_below)
+        return made
+
+    def answers(self, parts: Sequence[list[Inputs]]) -> list[list[Any]]:
+        """The answers to each part's inputs, in order; neighbours of one shape go through the graph together."""
+        batches = [batch for part in parts for batch in part]
+        rows = [row for group in grouped(batches, self.card.about) for row in self._answered(group)]
+        ends = list(accumulate(sum(map(rows_of, part)) for part in parts))
+        return [rows[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
     def _answered(self, batch: Inputs) -> list[Any]:
         values, about = self.card.values, self.card.about["answer"]

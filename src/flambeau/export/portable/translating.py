@@ -46,11 +46,23 @@ class Translating:
             ModelError: The files cannot be run on one.
             UsageError: ``abstain_below`` is given; a translation has no probability.
         """
+        return asked(self.answers([self.read(inputs)])[0], top, abstain_below)
+
+    def read(self, inputs: Sequence[Any]) -> list[str]:
+        """The sentences.
+
+        Raises:
+            BadRows: Some are none.
+        """
         errors = {row: sentence_error(value) for row, value in enumerate(inputs)}
         bad: dict[int, FlambeauError] = {row: error for row, error in errors.items() if error is not None}
         if bad:
             raise BadRows(bad)
-        return asked([self._translated(text.strip()) for text in inputs], top, abstain_below)
+        return [text.strip() for text in inputs]
+
+    def answers(self, parts: Sequence[Sequence[str]]) -> list[list[Any]]:
+        """The translations of each part's sentences, one search after the other."""
+        return [[self._translated(text) for text in part] for part in parts]
 
     def _translated(self, text: str) -> dict[str, Any]:
         about = self.card.about

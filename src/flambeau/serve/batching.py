@@ -1,0 +1,176 @@
+"""Requests that wait for the network, computed together.
+
+While one batch is computed, others come in; all of them are the next one. So nothing is waited for when the server is
+idle, and batches grow by themselves when it is not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from flambeau.errors import FlambeauError
+
+Compute = Callable[[Sequence[Any]], list[list[Any]]]
+"""Takes the examples of several requests, gives the answers of each."""
+
+
+class Overloaded(FlambeauError):
+    """More requests wait than are taken on.
+
+    Args:
+        seconds: When to come back, at a guess.
+    """
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__("The server has more requests waiting than it takes on.", remedy=f"Try again in {seconds} s.")
+        self.seconds = seconds
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """The examples of one request, waiting.
+
+    Attributes:
+        examples: As the engine reads them.
+        rows: How many.
+        until: When nobody waits any more, on the monotonic clock.
+        done: The answers, or what went wrong.
+        given_up: The client has gone, so that there is nothing to compute.
+    """
+
+    examples: Any
+    rows: int
+    until: float
+    done: asyncio.Future[list[Any]]
+    given_up: bool = False
+
+
+@dataclass(slots=True)
+class Watch:
+    """What is told of each batch: rows and seconds. Called on the event loop."""
+
+    batch: Callable[[int, float], None] = field(default=lambda rows, seconds: None)
+
+
+class Batcher:
+    """One thread that computes, and the jobs that wait for it. All methods are for the event loop's thread.
+
+    Args:
+        compute: Called on the thread.
+        rows: The most rows of a batch; a job of more has one of its own.
+        limit: The most jobs that wait or are computed.
+        watch: Told of batches.
+    """
+
+    def __init__(self, compute: Compute, rows: int, limit: int, watch: Watch | None = None) -> None:
+        self._compute = compute
+        self._rows = rows
+        self._limit = limit
+        self._watch = watch or Watch()
+        self._loop = asyncio.get_running_loop()
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._pace = 0.0
+        self._since: float | None = None
+        self.waiting = 0
+        self._thread = threading.Thread(target=self._work, name="flambeau-compute", daemon=True)
+        self._thread.start()
+
+    def require_room(self) -> None:
+        """Raises :class:`Overloaded` when another job would be too many."""
+        if self.waiting >= self._limit:
+            raise Overloaded(max(1, round(self.waiting * self._pace)))
+
+    def healthy(self, patience: float) -> bool:
+        """Whether the thread lives, and no batch has taken longer than so many seconds."""
+        since = self._since
+        return self._thread.is_alive() and (since is None or time.monotonic() - since < patience)
+
+    async def answer(self, examples: Any, rows: int, until: float) -> list[Any]:
+        """The answers to the examples.
+
+        Raises:
+            Overloaded: Too many wait already.
+            TimeoutError: The time is over.
+        """
+        self.require_room()
+        job = Job(examples, rows, until, self._loop.create_future())
+        self.waiting += 1
+        self._jobs.put(job)
+        try:
+            async with asyncio.timeout(until - time.monotonic()):
+                return await job.done
+        finally:
+            job.given_up = True
+            self.waiting -= 1
+
+    async def close(self, patience: float) -> bool:
+        """Computes what waits, then ends the thread; returns whether it has ended in so many seconds."""
+        self._jobs.put(None)
+        await asyncio.to_thread(self._thread.join, patience)
+        return not self._thread.is_alive()
+
+    def _work(self) -> None:
+        kept: Job | None = None
+        while True:
+            first = kept or self._jobs.get()
+            if first is None:
+                return
+            batch, kept, ended = self._gathered(first)
+            self._run(batch)
+            if ended:
+                return
+
+    def _gathered(self, first: Job) -> tuple[list[Job], Job | None, bool]:
+        """What waits, as far as it fits; the job that did not; and whether the end was met."""
+        batch, rows = [first], first.rows
+        while rows < self._rows:
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                break
+            if job is None:
+                return batch, None, True
+            if rows + job.rows > self._rows:
+                return batch, job, False
+            batch.append(job)
+            rows += job.rows
+        return batch, None, False
+
+    def _run(self, batch: list[Job]) -> None:
+        begun = self._since = time.monotonic()
+        live = [job for job in batch if not job.given_up and job.until > begun]
+        try:
+            results = self._results(live) if live else []
+            seconds = time.monotonic() - begun
+            self._loop.call_soon_threadsafe(self._deliver, live, results, seconds)
+        except RuntimeError:
+            return  # the loop has been closed: nobody is left to answer
+        finally:
+            self._since = None
+
+    def _results(self, jobs: list[Job]) -> list[list[Any] | Exception]:
+        """The answers of each job. Where a batch fails, each job is tried alone, so that only the culprit fails."""
+        try:
+            return list(self._compute([job.examples for job in jobs]))
+        except Exception as error:
+            if len(jobs) == 1:
+                return [error]
+        return [result for job in jobs for result in self._results([job])]
+
+    def _deliver(self, jobs: list[Job], results: list[list[Any] | Exception], seconds: float) -> None:
+        if jobs:
+            self._pace += 0.1 * (seconds / len(jobs) - self._pace)
+            self._watch.batch(sum(job.rows for job in jobs), seconds)
+        for job, result in zip(jobs, results, strict=True):
+            if job.done.done():
+                continue
+            if isinstance(result, Exception):
+                job.done.set_exception(result)
+            else:
+                job.done.set_result(result)

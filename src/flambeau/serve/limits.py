@@ -1,0 +1,32 @@
+"""What a server takes on before it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of a server.
+
+    Attributes:
+        body: Bytes of a request's body, after decompression.
+        megapixels: Million pixels of a picture.
+        rows: Rows of a request, and of a batch that the network computes at once.
+        queue: Requests to a model that wait or are computed; one more is refused with 503.
+        read: Seconds in which the head of a request, and then its body, must arrive.
+        deadline: Seconds from the last byte of a request to its answer.
+        buffered: Bytes of all bodies that are being received or waiting; one more is refused with 503.
+        connections: Open connections; one more is closed.
+        head: Bytes of a request's line and headers.
+    """
+
+    body: int = 10 << 20
+    megapixels: float = 25.0
+    rows: int = 64
+    queue: int = 128
+    read: float = 10.0
+    deadline: float = 30.0
+    buffered: int = 256 << 20
+    connections: int = 1024
+    head: int = 32 << 10

@@ -1,0 +1,118 @@
+"""HTTP connections that cannot be held open for nothing: uvicorn's protocol, with limits on the head of a request.
+
+The body has its limits where it is read (:mod:`flambeau.serve.bodies`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from flambeau.serve.limits import Limits
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """Closes connections whose head does not arrive in time, is too long, or that are too many.
+
+    Args:
+        limits: Of the server.
+        arguments: Uvicorn's.
+    """
+
+    def __init__(self, limits: Limits, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._limits = limits
+        self._timer: asyncio.TimerHandle | None = None
+        self._in_head = True
+        self._in_message = False
+        self._head = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Takes a connection on, unless there are too many."""
+        super().connection_made(transport)
+        if len(self.connections) > self._limits.connections:
+            self._refuse(503, "There are too many connections.")
+        else:
+            self._start_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone, whoever closed it."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of a request."""
+        if self.transport.is_closing():
+            return
+        if self._in_head:
+            self._head += len(data)
+            # The bytes may hold a body too; only what comes before it counts.
+            if self._head > self._limits.head and data.find(b"\r\n\r\n", 0, self._limits.head) < 0:
+                self._refuse(431, "The request's headers are too long.")
+                return
+        super().data_received(data)
+        idle = self.cycle is None or self.cycle.response_complete
+        if idle and not self._in_message and self._timer is None and not self.transport.is_closing():
+            # Empty lines are no request, and must not keep a connection alive.
+            self._start_timer()
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request."""
+        super().on_message_begin()
+        self._in_head = self._in_message = True
+        self._head = 0
+        self._start_timer()
+
+    def on_headers_complete(self) -> None:
+        """The head is there."""
+        self._in_head = False
+        self._stop_timer()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The body is there."""
+        self._in_message = False
+        self._in_head, self._head = True, 0
+        self._stop_timer()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """The answer is out; whatever is left of a body that nobody reads must come soon."""
+        super().on_response_complete()
+        if self._in_message:
+            self._start_timer()
+
+    def _start_timer(self) -> None:
+        self._stop_timer()
+        self._timer = self.loop.call_later(self._limits.read, self._too_slow)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _too_slow(self) -> None:
+        if not self.transport.is_closing():
+            self._refuse(408, f"The request did not arrive within {self._limits.read:g} s.")
+
+    def _refuse(self, status: int, problem: str) -> None:
+        """Answers without asking the application, unless an answer is on its way, and closes the connection."""
+        if self.cycle is None or self.cycle.response_complete:
+            body = f'{{"error":"{problem}"}}'.encode()
+            lines = [
+                STATUS_LINE[status],
+                b"content-type: application/json\r\nconnection: close\r\n",
+                b"retry-after: 1\r\n" if status == 503 else b"",
+                b"content-length: %d\r\n\r\n" % len(body),
+                body,
+            ]
+            self.transport.write(b"".join(lines))
+        self.transport.close()
+
+
+def guarded(limits: Limits) -> Any:
+    """What uvicorn makes its connections with."""
+    return partial(GuardedProtocol, limits)
