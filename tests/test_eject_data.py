@@ -18,8 +18,8 @@ from flambeau.data.datasets import cifar10
 from flambeau.run import Run
 
 
-def photographs(folder: Path) -> None:
-    """Pictures of several sizes, formats, modes and orientations in two classes."""
+def photographs(folder: Path, *, glass: bool = False) -> None:
+    """Pictures of several sizes, formats, modes and orientations in two classes; some can be seen through."""
     rng = np.random.default_rng(0)
     for label, name in enumerate(("rösti", "tea, green")):
         (folder / name).mkdir(parents=True)
@@ -31,6 +31,8 @@ def photographs(folder: Path) -> None:
             turned = Image.Exif()
             turned[0x0112] = 1 + number % 8
             picture = picture.convert("L") if number % 3 == 0 else picture
+            if glass and number % 2 == 0:
+                picture.putalpha(200)
             picture.save(folder / name / f"{number}.{'jpg' if number % 2 else 'png'}", exif=turned)
 
 
@@ -44,7 +46,11 @@ def trained(source: Path, folder: Path, *more: str) -> Run:
 @pytest.mark.slow
 def test_a_folder_is_read_from_its_own_files(tmp_path: Path) -> None:
     photographs(tmp_path / "food")
-    runs = {name: trained(tmp_path / "food", tmp_path / name, *more) for name, more in GREY.items()}
+    photographs(tmp_path / "glass", glass=True)
+    runs = {
+        name: trained(tmp_path / folder, tmp_path / name, f"images.channels={channels}")
+        for name, (folder, channels) in FOLDERS.items()
+    }
     for name in runs:
         assert not (tmp_path / name / "train.npz").exists()
         assert lines_of(tmp_path / name / "train.py") <= 200
@@ -57,17 +63,17 @@ def test_a_folder_is_read_from_its_own_files(tmp_path: Path) -> None:
         require_equal(run, tmp_path / name)
 
 
-GREY: dict[str, tuple[str, ...]] = {"colour": (), "grey": ("images.channels=1",)}
+FOLDERS = {"colour": ("food", 3), "grey": ("glass", 1)}
 
 
 @pytest.mark.slow
 def test_what_a_plain_reader_reads_otherwise_lies_beside_the_script(tmp_path: Path) -> None:
     photographs(tmp_path / "food")
-    half = np.full((20, 20, 4), 128, dtype=np.uint8)
-    Image.fromarray(half).save(tmp_path / "food" / "rösti" / "glass.png")
+    deep = np.full((20, 20), 30_000, dtype=np.uint16)
+    Image.fromarray(deep).save(tmp_path / "food" / "rösti" / "deep.png")
     run = trained(tmp_path / "food", tmp_path)
     text = (tmp_path / "train.py").read_text(encoding="utf-8")
-    assert "rösti/glass.png comes out otherwise" in " ".join(text.split())
+    assert "rösti/deep.png comes out otherwise" in " ".join(text.split())
     assert (tmp_path / "train.npz").exists() and not (tmp_path / "train.csv").exists()
     execute([tmp_path / "train.py"])
     require_equal(run, tmp_path)

@@ -21,9 +21,16 @@ from flambeau.eject.copying import Copier
 from flambeau.eject.reading import ROW, Reading, origin_of
 
 
-def read_picture(path: Path, size: tuple[int, int], mode: str) -> Tensor:
+def read_picture(
+    path: Path, size: tuple[int, int], mode: str, background: tuple[int, int, int] | None = None
+) -> Tensor:
     """A picture, upright and as large as the network takes it, uint8 ``(C, H, W)``."""
-    picture = ImageOps.exif_transpose(Image.open(path)).convert(mode)
+    picture: Image.Image = ImageOps.exif_transpose(Image.open(path))
+    if background is not None and picture.has_transparency_data:
+        front = picture.convert("RGBA")
+        picture = Image.new("RGB", front.size, background)
+        picture.paste(front, mask=front)
+    picture = picture.convert(mode)
     planes = torch.from_numpy(np.array(picture)).view(1, picture.height, picture.width, -1).permute(3, 0, 1, 2)
     small = F.interpolate(planes.float(), size=size, mode="bilinear", antialias=True)
     # A little more than a half, so that halves go up whichever way the resize errs.
@@ -44,11 +51,14 @@ def from_files(
     source = Path(str(raw.info.get("source", "")))
     root = source if source.is_dir() else source.parent
     if any(not path.is_relative_to(root) for split in raw.splits.values() for path in _paths(split)):
-        return "the files are not in a folder that stays"
+        return "the files were unpacked from an archive, and do not stay"
     if not _are_labelled(read):
         return "a picture has more than a class"
-    known = {"size": tuple(facts["size"]), "mode": {1: "L", 3: "RGB"}[facts["channels"]]}
+    known = {"size": tuple(facts["size"]), "mode": {1: "L", 3: "RGB"}[facts["channels"]], "background": None}
     odd = next(_differing(raw, read, known), None)
+    if odd is not None:
+        known["background"] = tuple(facts["rules"]["background"])
+        odd = next(_differing(raw, read, known), None)
     if odd is not None:
         return f"{odd.relative_to(root).as_posix()} comes out otherwise when it is read plainly"
     reader = copier.reference(read_picture, known=known)

@@ -94,8 +94,8 @@ def _layers(network: nn.Module) -> dict[str, str]:
 
 
 def _numbers(network: nn.Module) -> dict[str, Any]:
-    values = vars(network).items()
-    return {name: value for name, value in values if isinstance(value, int | float | str) and name[0] != "_"}
+    values = [(name, value) for name, value in vars(network).items() if name[0] != "_" and name != "training"]
+    return {name: value for name, value in values if isinstance(value, int | float | str)}
 
 
 def definition(found: Published, name: str) -> str:
