@@ -90,6 +90,18 @@ def test_a_text_of_several_lines_keeps_its_function() -> None:
     assert short(text) == text
 
 
+def test_a_name_in_a_formatted_text_keeps_its_function() -> None:
+    text = 'def g(name):\n    return f"{name}.gz"\n\n\ndef f(part):\n    return g(part + "s")'
+    assert short(text) == text
+
+
+def test_methods_that_nobody_calls_are_left_out() -> None:
+    made = short(
+        "class Net(nn.Module):\n    def forward(self, x):\n        return x\n\n    def idle(self):\n        pass"
+    )
+    assert made == "class Net(nn.Module):\n    def forward(self, x):\n        return x"
+
+
 def test_a_function_that_is_to_stay_does() -> None:
     text = "def g(x):\n    return x + 1\n\n\ndef f(x):\n    return g(x)"
     assert short(text, "g") == text and short(text) == "def f(x):\n    return x + 1"

@@ -99,7 +99,7 @@ def _shorter(text: Text, kept: Collection[str]) -> Iterator[str]:
         elif isinstance(node, ast.ClassDef) and node.name not in kept:
             for method in [inner for inner in node.body if isinstance(inner, ast.FunctionDef)]:
                 places = _calls(text.tree, _is_method(method.name))
-                if not places and not _is_expected(method.name):
+                if not places and not _is_expected(method.name) and len(node.body) > 1:
                     yield edited(text.text, [_without(text, method)])
                 elif all(place is not None and node in place.parents for place in places):
                     yield from _put_in(text, method, places)
@@ -158,10 +158,8 @@ def _put_in(text: Text, function: ast.FunctionDef, places: list[_Place | None]) 
     if not statements:
         return
     body = _Body(alone, node, statements, given)
-    if any(alone.of(use) != name for name in given for use in body.uses(name)):
-        return  # Python before 3.12 does not know where in a formatted text a name stands
-    if any(isinstance(n, ast.Constant) and n.lineno != n.end_lineno for one in statements for n in ast.walk(one)):
-        return  # a text of several lines would be indented with them
+    if not _is_movable(body):
+        return
     edit = _as_expression(text, body, place) or _as_statements(text, body, place)
     if edit is not None:
         made = edited(text.text, [_without(text, function), edit])
@@ -169,6 +167,16 @@ def _put_in(text: Text, function: ast.FunctionDef, places: list[_Place | None]) 
             made = plainer
         if _too_long(made) <= _too_long(text.text):
             yield made
+
+
+def _is_movable(body: _Body) -> bool:
+    """Whether a function's text can be moved: a text of several lines would be indented, one in gaps has no places."""
+    inner = [n for one in body.statements for n in ast.walk(one)]
+    if any(isinstance(n, ast.Constant) and n.lineno != n.end_lineno for n in inner):
+        return False
+    # Python before 3.12 does not know where in a formatted text a name stands.
+    filled_in = {id(n) for one in inner if isinstance(one, ast.JoinedStr) for n in ast.walk(one)}
+    return not any(id(use) in filled_in for name in body.given for use in body.uses(name))
 
 
 def _too_long(text: str) -> int:
