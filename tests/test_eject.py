@@ -276,7 +276,7 @@ FROZEN = {
 @pytest.mark.slow
 def test_frozen_layers_stand_still_in_the_script_too(tmp_path: Path) -> None:
     settings = (*QUICK, "train.epochs=2", "train.batch_size=300")
-    narrow = (*settings, "model.width=4")
+    narrow = (*settings, "model.width=4", "train.epochs=1")
     first = flambeau.train("digits", model="compact", settings=narrow, out=tmp_path / "first", quiet=True)
     runs = {}
     for name, more in FROZEN.items():

@@ -37,6 +37,9 @@ from flambeau.eject.values import Scope, Several, Unknown, closure_of, is_mode, 
 _TABLE = 1000
 """Tensors of more numbers are not written into a script."""
 
+_ROOM = 75
+"""A call is not replaced by an expression of more characters; what it then stands in is not known here."""
+
 _OPENING = str.maketrans(")]}", "([{")
 
 
@@ -241,7 +244,7 @@ class Copier:
         left = {name: text for name, text in given.items() if name not in item.dropped}
         if item.expression is not None:
             inlined = _inlined(item, left)
-            if inlined is not None:
+            if inlined is not None and len(inlined) <= _ROOM:
                 return inlined
         if not item.dropped and function.__name__ != "<lambda>" and not closure_of(function):
             return None

@@ -53,7 +53,7 @@ def from_files(
     if any(not path.is_relative_to(root) for split in raw.splits.values() for path in _paths(split)):
         return "the files were unpacked from an archive, and do not stay"
     if not _are_labelled(read):
-        return "a picture has more than a class"
+        return "what belongs to a picture is not one class"
     known = {"size": tuple(facts["size"]), "mode": {1: "L", 3: "RGB"}[facts["channels"]], "background": None}
     odd = next(_differing(raw, read, known), None)
     if odd is not None:

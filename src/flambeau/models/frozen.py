@@ -88,7 +88,7 @@ class Frozen(nn.Module):
 
 def is_part(name: str, parts: Sequence[str], but: str | None = None) -> bool:
     """Whether the module of a path is one of some parts, or within one, and not the one that is excepted."""
-    if name == but:
+    if but is not None and name == but:
         return False
     return any(part in ("", name) or name.startswith(f"{part}.") for part in parts)
 
