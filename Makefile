@@ -16,6 +16,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 PYTEST := $(BIN)/python -m pytest
 # Two test processes with two threads each would wait for one another.
 ONE_THREAD := OMP_NUM_THREADS=1
+# Neighbouring tests share what they train, so each process begins with half of the list, and takes from the other's later.
+TWO := -n 2 --dist worksteal
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
 .DEFAULT_GOAL := help
@@ -31,10 +33,10 @@ demo: .venv/.installed ## Train on 5,000 pictures that come with the package, pr
 	@$(BIN)/python scripts/demo.py
 
 test: .venv/.installed-dev ## Run the fast tests.
-	$(ONE_THREAD) $(PYTEST) -m "not slow" -n 2 $(ARGS)
+	$(ONE_THREAD) $(PYTEST) -m "not slow" $(TWO) $(ARGS)
 
 test-slow: .venv/.installed-dev ## Run the slow tests: killed runs, tutorials in full.
-	$(ONE_THREAD) $(PYTEST) -m slow -n 2 --durations=15 $(ARGS)
+	$(ONE_THREAD) $(PYTEST) -m slow $(TWO) --durations=15 $(ARGS)
 
 kill: .venv/.installed-dev ## Kill a training process 200 times and compare what resumes (N=... for another number).
 	$(BIN)/python scripts/kill_many.py $(or $(N),200)

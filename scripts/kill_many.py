@@ -1,6 +1,6 @@
 """Kills a training process N times at random moments, resumes each time, and compares the end bit for bit.
 
-``python scripts/kill_many.py [N] [--seed S]``; each kill takes some ten seconds on two cores.
+``python scripts/kill_many.py [N] [--seed S]``; each kill takes some seconds on two cores.
 """
 
 from __future__ import annotations

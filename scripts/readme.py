@@ -106,8 +106,8 @@ def script_of(block: Block) -> str:
     return "\n".join(line for line in lines if not DONE_BEFORE.match(line))
 
 
-def run(block: Block, folder: Path) -> bool:
-    """Runs one block and says how it went."""
+def run(block: Block, folder: Path, programs: Path | None = None) -> bool:
+    """Runs one block, with the ``flambeau`` and ``python`` of a folder or this interpreter's, and says how it went."""
     title = f"README.md:{block.line}"
     if block.note.startswith("skip") or (block.note == "data" and not os.environ.get("FLAMBEAU_DATA")):
         print(f"== {title}: not run ({block.note})", flush=True)
@@ -116,8 +116,9 @@ def run(block: Block, folder: Path) -> bool:
     if not script.strip():
         return True
     print(f"== {title}\n{script.rstrip()}", flush=True)
-    path = f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"
-    command = [sys.executable, "-c"] if block.language == "python" else ["bash", "-euo", "pipefail", "-c"]
+    path = f"{programs or sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"
+    python = programs / "python" if programs else sys.executable
+    command = [python, "-c"] if block.language == "python" else ["bash", "-euo", "pipefail", "-c"]
     start = time.monotonic()
     done = subprocess.run([*command, script], cwd=folder, env={**os.environ, "PATH": path}, check=False)
     print(f"== {title}: exit code {done.returncode}, {time.monotonic() - start:.0f} s", flush=True)

@@ -7,9 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from warm import programs
 
 CHILD = Path(__file__).with_name("killing_child.py")
 SOURCES = Path(__file__).resolve().parents[1] / "src"
@@ -33,29 +36,36 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONPATH": str(SOURCES), **more}
 
 
-def command(run: Path, config: str, moment: str, number: int, interval: float, segment: int | None = None) -> list[str]:
-    """The command line of a child."""
-    more = [] if segment is None else [str(segment)]
-    return [sys.executable, str(CHILD), str(run), config, moment, str(number), str(interval), *more]
+def kill(run: Path, wanted: Kill, segment: int | None = None, *, fresh: bool = False) -> int:
+    """Starts a child, kills it at the moment, and returns its exit status.
 
-
-def kill(run: Path, wanted: Kill, segment: int | None = None, with_signal: int = signal.SIGKILL) -> int:
-    """Starts a child, kills it at the moment, and returns its exit status."""
-    line = command(run, wanted.config, wanted.moment, wanted.number, wanted.interval, segment)
+    The child is forked from a process that has imported PyTorch, or ``fresh``: an interpreter that starts from nothing.
+    """
+    line = command(run, wanted.config, wanted.moment, wanted.number, wanted.interval, segment, fresh)
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()) as child:
         assert child.stdout is not None and child.stderr is not None
-        told = child.stdout.readline()
-        if told != "NOW\n":
+        told = child.stdout.readline().split()
+        if told[:1] != ["NOW"]:
             raise AssertionError(f"{wanted}: the moment never came; the child said {told!r}\n{child.stderr.read()}")
-        child.send_signal(with_signal)
+        os.kill(int(told[1]), signal.SIGKILL)
         status = child.wait(120)
         child.stdout.read()
         return status
 
 
-def carry_on(run: Path, config: str, segment: int | None = None, interval: float = 10.0) -> None:
-    """Trains, or resumes, to the end."""
-    line = command(run, config, "never", 0, interval, segment)
+def command(
+    run: Path, config: str, moment: str, number: int, interval: float, segment: int | None, fresh: bool
+) -> Sequence[str | Path]:
+    """The command line of a child."""
+    forked = None if fresh else programs()
+    more = [] if segment is None else [str(segment)]
+    python = forked / "python" if forked else sys.executable
+    return [python, CHILD, run, config, moment, str(number), str(interval), *more]
+
+
+def carry_on(run: Path, config: str, segment: int | None = None, *, fresh: bool = False) -> None:
+    """Trains, or resumes, to the end; ``fresh`` as above."""
+    line = command(run, config, "never", 0, 10.0, segment, fresh)
     done = subprocess.run(line, capture_output=True, text=True, env=environment(), timeout=300)
     if done.returncode or not done.stdout.endswith("DONE\n"):
         raise AssertionError(f"exit {done.returncode}\n{done.stdout}\n{done.stderr}")

@@ -9,6 +9,7 @@ is the time between two checkpoints in seconds.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -84,8 +85,8 @@ def asked_for(config: str) -> dict[str, Any]:
 
 
 def wait_for_the_end() -> None:
-    """Tells the parent that the moment has come, and does nothing until it is killed."""
-    print("NOW", flush=True)
+    """Tells the parent that the moment has come and for whom, and does nothing until it is killed."""
+    print("NOW", os.getpid(), flush=True)
     time.sleep(600)
 
 
@@ -110,7 +111,7 @@ def watcher(moment: str, number: int) -> Any:
     def observe(record: Record, state: State) -> None:
         nonlocal validations
         if moment == "slowly":
-            print("NOW", flush=True)
+            print("NOW", os.getpid(), flush=True)
             time.sleep(0.02)
         if moment == "step" and record.kind == "step" and record.step == number:
             wait_for_the_end()

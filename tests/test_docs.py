@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import typer.main
 from pydantic import BaseModel
+from warm import programs
 
 from flambeau import catalog
 from flambeau.cli.main import app
@@ -66,7 +67,7 @@ def prepare(text: str, folder: Path, kept: Path) -> None:
     model = kept / hashlib.sha256(command.encode()).hexdigest()[:8]
     if not model.exists():
         make_pictures(model)
-        assert not command or README.run(README.Block("sh", command, "", 0), model)
+        assert not command or README.run(README.Block("sh", command, "", 0), model, programs())
     shutil.copytree(model, folder, symlinks=True)
 
 
@@ -107,7 +108,7 @@ def test_examples_run(page: Path, tmp_path: Path, kept: Path) -> None:
     text = page.read_text(encoding="utf-8")
     folder = tmp_path / "page"
     prepare(text, folder, kept)
-    failed = [block.line for block in README.blocks_of(text) if not README.run(block, folder)]
+    failed = [block.line for block in README.blocks_of(text) if not README.run(block, folder, programs())]
     assert not failed, f"{name_of(page)}: the blocks in lines {failed} failed"
 
 

@@ -91,6 +91,13 @@ def test_runs_model_files_and_whatever_else_are_no_exported_files(trained: Path,
         assert format_of(path) is None
 
 
+def test_a_model_file_is_none_even_where_its_length_reads_like_the_beginning_of_onnx(tmp_path: Path) -> None:
+    header = json.dumps({"__metadata__": {}}).ljust(0x0308).encode()
+    for name in ("model.safetensors", "model.onnx"):
+        (tmp_path / name).write_bytes(len(header).to_bytes(8, "little") + header)
+        assert format_of(tmp_path / name) is None
+
+
 @pytest.mark.parametrize("options", [[], ["--top", "1", "--abstain-below", "0.9"], ["--format", "csv"]])
 def test_the_command_prints_the_same(
     call: Command, trained: Path, files: dict[str, Path], shots: list[Path], options: list[str]

@@ -138,14 +138,14 @@ def test_a_run_killed_while_it_validates_ends_in_the_same_bits(name: str, base: 
 @pytest.mark.slow
 @every_task
 def test_a_process_killed_in_an_epoch_is_carried_on_by_another(name: str, base: Path, tmp_path: Path) -> None:
-    """As above, with real processes and a real signal."""
+    """As above, with real processes and a real signal; the one that carries on is started from nothing."""
     config, steps = f"{name}@{source(name, base)}", epochs_of(trained(name, base))[0]["step"]
     whole, killed = trained(name, base).path, tmp_path / "run"
     if torch.get_num_threads() != 1:  # the children have one thread, and other numbers of threads give other bits
         whole = tmp_path / "whole" / "run"
-        carry_on(whole, config)
+        carry_on(whole, config, fresh=True)
     assert kill(killed, Kill(config, "step", steps + max(1, steps // 2), 0.0)) == -signal.SIGKILL
-    carry_on(killed, config)
+    carry_on(killed, config, fresh=True)
     assert flambeau.Run(killed).info["history"], "It was not resumed."
     assert not differences(killed, fingerprint(whole))
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import base64
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from conduct import close, inputs, trained
+from serving import Client, serving
 from small_data import case
 
 from flambeau import catalog
 from flambeau.tasks.wires import texts_array
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "serve"))
-from serving import Client, serving
 
 
 @pytest.mark.parametrize("name", catalog.task_names())

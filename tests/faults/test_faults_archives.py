@@ -144,6 +144,14 @@ def test_names_of_archives() -> None:
     assert [archives.title_of(Path(name)) for name in ("a.ZIP", "b.c.tar.gz", "d.tgz")] == ["a", "b.c", "d"]
 
 
+def test_a_member_that_would_lie_before_the_file(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "a.zip", ("a.txt", b"1"))
+    content = bytearray(path.read_bytes())
+    content[-6] += 1  # where the list of members begins; all places are counted from there
+    path.write_bytes(content)
+    assert_refused(path, "damaged")
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), name=st.sampled_from(["a.zip", "a.tar", "a.tar.gz", "a.tar.bz2", "a.tar.xz"]))
 def test_any_damage_ends_in_one_error_or_in_files_inside(tmp_path: Path, data: st.DataObject, name: str) -> None:

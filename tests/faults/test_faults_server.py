@@ -9,7 +9,6 @@ import json
 import shutil
 import socket
 import struct
-import sys
 import threading
 import time
 import zlib
@@ -22,13 +21,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from serving import Client, serving
 from torch import nn
 
 import flambeau
 from flambeau.serve.limits import Limits
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "serve"))
-from serving import Client, serving
 
 SMALL = Limits(body=64 << 10, rows=8, queue=4, read=0.4, deadline=3.0, buffered=1 << 20, connections=60, head=4 << 10)
 PATH = "/v2/models/digits/predict"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bz2
 import contextlib
+import errno
 import gzip
 import lzma
 import stat
@@ -227,9 +228,10 @@ def _said(path: Path) -> Iterator[None]:
     except RuntimeError as error:  # so zipfile says that it lacks a password, or a module
         raise DataError(f"The archive cannot be unpacked: {error}", where=path) from error
     except OSError as error:
-        if error.errno is not None:
+        # Without a number, gzip and bz2 say that their data are damaged; EINVAL is a place before the file's beginning.
+        if error.errno not in (None, errno.EINVAL):
             raise
-        raise _damaged(path, error) from error  # so gzip and bz2 say that their data are damaged
+        raise _damaged(path, error) from error
 
 
 def _damaged(path: Path, error: Exception) -> DataError:

@@ -34,6 +34,8 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "font.size": 10,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
     "axes.edgecolor": COLOURS["rule"],
     "axes.labelcolor": COLOURS["muted"],
     "axes.titlecolor": COLOURS["ink"],
@@ -161,7 +163,7 @@ def confusion(matrix: Tensor, classes: Sequence[str]) -> str:
             for row, column in zip(*counts.nonzero(), strict=True):
                 tone = "#ffffff" if opacity[row, column] > 0.55 else COLOURS["ink"]
                 text = str(counts[row, column])
-                axes.text(column, row, text, ha="center", va="center", color=tone, fontsize=size)
+                axes.text(column, row, text, ha="center", va="center", color=tone, fontsize=size, in_layout=False)
 
     side = min(9.0, 3.2 + 0.36 * min(count, LABELLED)) if count <= LABELLED else 6.5
     return svg_of(draw, (side, side * 0.95), "Confusion matrix")
@@ -288,6 +290,7 @@ def _legend(axes: Any) -> None:
 
 def svg_of(draw: Callable[[Any], None], size: tuple[float, float], name: str) -> str:
     import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     buffer = io.StringIO()
@@ -296,7 +299,9 @@ def svg_of(draw: Callable[[Any], None], size: tuple[float, float], name: str) ->
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure(figsize=size, layout="constrained")
         draw(figure)
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        # What savefig calls in the end; it would draw everything twice, the first time for the layout alone.
+        canvas: Any = FigureCanvasSVG(figure)
+        canvas.print_svg(buffer, metadata={"Date": None})
     return _tidy(buffer.getvalue(), name)
 
 

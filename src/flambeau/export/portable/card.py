@@ -85,10 +85,11 @@ def format_of(path: Path) -> str | None:
         start = file.read(9)
     if start.startswith(_ZIP):
         return _format_of_members(_members(path))
+    if start[4:] == b"\0\0\0\0{":  # a safetensors file: the length of its JSON, which may look like what follows
+        return None
     # Protocol Buffers have no signature; a model of ONNX begins with its version, a small number in field 1.
     model = len(start) > 2 and start[0] == 0x08 and start[1] < 0x80
-    named = path.suffix.lower() == ".onnx" and start[8:9] != b"{"
-    return "onnx" if model or named else None
+    return "onnx" if model or path.suffix.lower() == ".onnx" else None
 
 
 def _members(path: Path) -> list[str]:
