@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -113,19 +113,20 @@ def network_of(recipe: Recipe, facts: Facts, builder: Builder) -> nn.Module:
     return freeze(network, recipe.model.freeze, pictures.to(device_of(network)))
 
 
-@torch.no_grad()
 def condense(model: nn.Module, split: Split) -> Split:
     """Where only the last layer learns: features float32 ``(N, F)`` in place of the pictures."""
     inner = model.inner if isinstance(model, Regressor) else model
     if not isinstance(inner, Classifier) or not isinstance(inner.network, Frozen) or not inner.network.tail:
         return split
-    frozen, device = inner.network.eval(), device_of(inner)
-    pictures = split.tensor("image")
-    parts = [
-        frozen.features(inner.normalized(pictures[start : start + FEATURE_BATCH].to(device))).cpu()
-        for start in range(0, len(pictures), FEATURE_BATCH)
-    ]
-    return split.with_columns(image=torch.cat(parts))
+    return split.with_columns(image=features_of(inner, split.tensor("image")))
+
+
+@torch.no_grad()
+def features_of(model: Classifier, pictures: Tensor) -> Tensor:
+    """What the frozen layers of a classifier make of pictures, float32 ``(N, F)``; it is computed once."""
+    frozen, device = cast(Frozen, model.network).eval(), device_of(model)
+    parts = torch.split(pictures, FEATURE_BATCH)
+    return torch.cat([frozen.features(model.normalized(part.to(device))).cpu() for part in parts])
 
 
 def build_classifier(recipe: Recipe, facts: Facts, builder: Builder) -> nn.Module:
