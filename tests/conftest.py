@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,30 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("trained") / "run"
     flambeau.train("digits", model="mlp", epochs=2, settings=TINY, device="cpu", out=out, quiet=True)
     return out
+
+
+Small = Callable[[str], Path]
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
+    """Finished runs on the contract tests' data, by task; trained when first asked for, and not to be changed."""
+    sys.path.append(str(Path(__file__).parent / "contracts"))
+    from small_data import case
+
+    import flambeau
+
+    base = tmp_path_factory.mktemp("small")
+
+    @cache
+    def run(task: str) -> Path:
+        (base / task).mkdir()
+        found = case(task)
+        source, out = found.write(base / task), base / task / "run"
+        flambeau.train(source, task=task, settings=found.all_settings(), device="cpu", out=out, quiet=True)
+        return out
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,9 @@ from torch import nn
 import flambeau
 from flambeau.eject.copying import Copier
 from flambeau.eject.network import GENERATOR, held, recorded
+from flambeau.eject.published import Published, definition, noting_builders
 from flambeau.errors import RunError
+from flambeau.models import torchvision_networks
 from flambeau.run import Run
 
 QUICK = ("log.every=1", "log.tensorboard=false", "train.threads=1")
@@ -122,15 +124,22 @@ def test_a_script_is_plain_and_short(fast: dict[str, Run], name: str) -> None:
     }
     assert {module.partition(".")[0] for module in modules} - set(sys.stdlib_module_names) <= {"numpy", "torch"}
     assert max(map(len, text.splitlines())) <= 120
-    assert "REF" not in text
+    assert "REF" not in text and lines_of(fast[name].path.parent / "train.py") <= {"walk": 125, "rich": 480}[name]
 
 
 def test_what_a_recipe_does_not_use_is_not_in_its_script(fast: dict[str, Run]) -> None:
     walk = (fast["walk"].path.parent / "train.py").read_text(encoding="utf-8")
     assert not any(word in walk for word in ("mixup", "cosine", "accumulate", "average", "clip", "augment"))
     rich = (fast["rich"].path.parent / "train.py").read_text(encoding="utf-8")
-    assert all(word in rich for word in ("def mixup", "def step_down", "class Muon", "kaiming_normal_", "CLIP = 0.5"))
+    assert all(
+        word in rich for word in ("MIXUP = 0.2", "def after_warmup", "class Muon", "kaiming_normal_", "CLIP = 0.5")
+    )
     assert "xavier" not in rich
+
+
+def lines_of(script: Path) -> int:
+    """How many lines of a script are not empty."""
+    return sum(bool(line.strip()) for line in script.read_text(encoding="utf-8").splitlines())
 
 
 RECIPES = ("fashion-mnist-mini", "fashion-mnist", "cifar10", "mnist", "pictures", "tutorial/cifar10",
@@ -144,6 +153,7 @@ def test_every_recipe_of_pictures_is_reproduced(tmp_path: Path) -> None:
     execute(tmp_path / name / "train.py" for name in RECIPES)
     for name, run in runs.items():
         require_equal(run, tmp_path / name)
+        assert lines_of(tmp_path / name / "train.py") <= (130 if name.startswith("tutorial/") else 200)
 
 
 @pytest.mark.slow
@@ -218,21 +228,79 @@ def test_the_command_writes_a_script_and_says_how_to_run_it(fast: dict[str, Run]
     assert found["lines"] > 100 and Path(found["out"]).name == "train.py" and len(found["files"]) == 2
 
 
+BUILDERS = {
+    "shufflenet_v2_x0_5": ("torchvision.models.shufflenet_v2_x0_5(num_classes=10)", "set_submodule('conv1.0'"),
+    "mobilenet_v3_small": ("torchvision.models.mobilenet_v3_small(num_classes=10)", "'features.0.0', nn.Conv2d(1,"),
+    "timm:test_resnet": ('timm.create_model("test_resnet", num_classes=10, in_chans=1, drop_rate=0.0)',),
+}
+
+
 @pytest.mark.slow
-def test_a_network_of_torchvision_comes_from_its_builder(tmp_path: Path) -> None:
-    settings = (*QUICK, "train.epochs=1", "train.batch_size=700", "images.size=8")
-    run = flambeau.train("digits", model="shufflenet_v2_x0_5", settings=settings, out=tmp_path / "run", quiet=True)
-    flambeau.eject_run(run, tmp_path / "train.py")
-    text = (tmp_path / "train.py").read_text(encoding="utf-8")
-    assert "torchvision.models.shufflenet_v2_x0_5(num_classes=10)" in text and "set_submodule('conv1.0'" in text
-    execute([tmp_path / "train.py"])
-    require_equal(run, tmp_path)
+def test_a_published_network_comes_from_its_builder(tmp_path: Path) -> None:
+    pytest.importorskip("timm")
+    runs = {}
+    for number, (name, words) in enumerate(BUILDERS.items()):
+        size = "images.size=32" if name.startswith("timm:") else "images.size=8"
+        case = Case("digits", None, (f"model.name={name}", "train.epochs=1", "train.batch_size=700", size))
+        folder = tmp_path / str(number)
+        runs[folder] = made(case, folder)
+        text = (folder / "train.py").read_text(encoding="utf-8")
+        assert all(word in text for word in words)
+    execute(folder / "train.py" for folder in runs)
+    for folder, run in runs.items():
+        require_equal(run, folder)
 
 
-def test_a_run_that_no_script_can_say_is_refused(fast: dict[str, Run], tmp_path: Path) -> None:
-    settings = (*QUICK, "train.epochs=1", "train.batch_size=700", "model.freeze=true")
-    run = flambeau.train("digits", init=fast["rich"].path, settings=settings, out=tmp_path / "run", quiet=True)
-    with pytest.raises(RunError, match="froze a part"):
+@pytest.mark.slow
+def test_the_builder_of_a_large_network_is_called_as_the_run_called_it() -> None:
+    import torchvision
+
+    found: dict[int, Published] = {}
+    facts = {"classes": ["a", "b", "c"], "size": [8, 8], "channels": 1}
+    with noting_builders(found):
+        network = torchvision_networks.Network("vit_b_16")(facts)
+    names = {"torchvision": torchvision, "nn": nn}
+    exec(definition(found[id(network)], "again"), names)
+    again = names["again"]()
+    again.load_state_dict(network.state_dict())
+    pictures = torch.rand(2, 1, 8, 8)
+    assert torch.equal(again.eval()(pictures), network.eval()(pictures))
+
+
+FROZEN = {
+    "all but the last layer": ("model.freeze=true",),
+    "a part": ('model.freeze=["stem"]', "augment.preset=light", "optimizer.name=muon"),
+}
+
+
+@pytest.mark.slow
+def test_frozen_layers_stand_still_in_the_script_too(tmp_path: Path) -> None:
+    settings = (*QUICK, "train.epochs=2", "train.batch_size=300")
+    narrow = (*settings, "model.width=4", "train.epochs=1")
+    first = flambeau.train("digits", model="compact", settings=narrow, out=tmp_path / "first", quiet=True)
+    runs = {}
+    for name, more in FROZEN.items():
+        folder = tmp_path / name
+        runs[name] = flambeau.train(
+            "digits", init=first.path, settings=(*settings, *more), out=folder / "run", quiet=True
+        )
+        flambeau.eject_run(runs[name], folder / "train.py")
+    condensed, partly = [(tmp_path / name / "train.py").read_text(encoding="utf-8") for name in FROZEN]
+    assert "computed once" in condensed and "augment" not in condensed and ".features(" in condensed
+    assert "computed once" not in partly and ".features(" not in partly
+    execute(tmp_path / name / "train.py" for name in FROZEN)
+    for name, run in runs.items():
+        require_equal(run, tmp_path / name)
+
+
+def test_a_run_that_no_script_can_say_is_refused(tmp_path: Path) -> None:
+    class Net(nn.Sequential):
+        def __init__(self, classes: int) -> None:
+            super().__init__(nn.Flatten(), nn.Linear(64, classes))
+
+    settings = (*QUICK, "train.epochs=1", "train.batch_size=700")
+    run = flambeau.train("digits", model=Net, settings=settings, out=tmp_path / "run", quiet=True)
+    with pytest.raises(RunError, match="objects that no file holds"):
         flambeau.eject_run(run, tmp_path / "train.py")
     assert not (tmp_path / "train.py").exists()
 

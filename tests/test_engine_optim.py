@@ -202,7 +202,7 @@ def test_weight_decay_spares_biases_and_the_schedule_finds_its_base(name: str) -
     rule.step()
     assert bias.equal(torch.ones(2))
     assert (weight < 1).all()
-    assert [group["initial_lr"] for group in rule.param_groups] == [0.1, 0.1]
+    assert [group["lr"] for group in rule.param_groups] == [0.1, 0.1]
 
 
 @pytest.mark.parametrize(

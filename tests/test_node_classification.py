@@ -102,7 +102,7 @@ def test_weight_decay_is_for_the_first_layer_alone() -> None:
         (5e-4, (20, 16)),
         (0.0, (16, 2)),
     ]
-    assert all(group["initial_lr"] == 0.02 for group in made.param_groups)
+    assert all(group["lr"] == 0.02 for group in made.param_groups)
     everywhere = parse(SETTINGS | {"options": {"decay": "all"}})
     (group,) = TASK.phases(everywhere, facts)[0].optimizer(list(model.named_parameters())).param_groups
     assert group["weight_decay"] == 5e-4 and len(group["params"]) == 2

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from test_eject import execute, require_equal
 from torch import Tensor, nn
 
 import flambeau
@@ -170,7 +171,7 @@ def test_training_begins_from_the_weights(published: dict[str, Tensor], pictures
 def test_a_frozen_network_keeps_its_weights_and_learns_a_head(
     published: dict[str, Tensor], pictures: Path, tmp_path: Path
 ) -> None:
-    run = begun(pictures, tmp_path / "run", "model.freeze=true", "optimizer.lr=0.01")
+    run = begun(pictures, tmp_path / "run", "model.freeze=true", "optimizer.lr=0.01", "log.every=1", "train.threads=1")
     network = flambeau.load(run).network.network
     assert isinstance(network, Frozen) and network.tail == ("fc",)
     kept = {name: value for name, value in network.network.state_dict().items() if not name.startswith("fc.")}
@@ -178,6 +179,9 @@ def test_a_frozen_network_keeps_its_weights_and_learns_a_head(
     assert flambeau.load(run).predict(str(next((pictures / "dark").iterdir())))["class"] in ("dark", "bright")
     losses = [line["train/loss"] for line in run.metrics() if line["kind"] == "epoch"]
     assert losses[-1] != losses[0]
+    flambeau.eject_run(run, tmp_path / "train.py")
+    execute([tmp_path / "train.py"])
+    require_equal(run, tmp_path)
     further = flambeau.train(
         pictures,
         init=run.path,

@@ -42,6 +42,26 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
+class Insight:
+    """Something to see of how a model took one input: a picture, or how much pieces of two texts have to do with each
+    other.
+
+    Attributes:
+        about: What it is, in a sentence.
+        png: The picture, or nothing.
+        columns: Pieces of the input.
+        rows: Pieces of the answer.
+        weights: For each row a weight for each column, from 0 to 1.
+    """
+
+    about: str
+    png: bytes = b""
+    columns: Sequence[str] = ()
+    rows: Sequence[str] = ()
+    weights: Sequence[Sequence[float]] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Baseline:
     """What a simple method reaches on the same splits, so that nobody takes a network for more than it is.
 
@@ -177,6 +197,9 @@ class View:
         about: What ``inspect`` prints about data beside the counts: labels and texts, from ``Intake.describe``.
         samples: A few rows of a data set to look at: lines of text, or one picture.
         thumbnail: A raw input as a picture, uint8 ``(C, H, W)``, or None where it is none.
+        insight: What there is to see of how a model took one raw input, from the model, its facts and the input; nobody
+            else uses the model meanwhile. None for nothing.
+        truth: What each row of a raw split really is, in words; None where rows are no inputs with an answer.
         noun: What an example is called, in the plural.
         private: Facts that are machinery and not worth a reader's time, such as a tokeniser's tables.
     """
@@ -191,6 +214,8 @@ class View:
     about: Callable[[Mapping[str, Any]], dict[str, str]] = lambda facts: {}
     samples: Callable[[Dataset, int], list[str | Shown]] = lambda dataset, count: []
     thumbnail: Callable[[Any, Facts], Tensor | None] = lambda raw, facts: None
+    insight: Callable[[nn.Module, Facts, Any], list[Insight]] | None = None
+    truth: Callable[[Split, Facts], list[str]] | None = None
     noun: str = "examples"
     private: tuple[str, ...] = ()
 

@@ -25,6 +25,7 @@ from flambeau.model import Model, load
 from flambeau.program import Call, Graph, Port, Program, Wish, eager
 from flambeau.recipe import parse, with_settings
 from flambeau.serve.engines import exported_engine
+from flambeau.workflow.rows import rows_of
 
 TASKS = catalog.task_names()
 
@@ -77,7 +78,7 @@ def assert_answers(name: str, base: Path, model: Model, program: Program, call: 
 def test_a_program_answers_as_its_model_does(name: str, base: Path) -> None:
     model = load(trained(name, base).path)
     program = program_of(model, Wish())
-    rows, reason = gate.rows_of(model, "test")
+    rows, reason = rows_of(model, "test")
     assert rows is not None, reason
     verdict = gate.pass_through(model, program, eager(program), rows, exact=True)
     assert verdict.examples == verdict.of and verdict.strangers >= 2

@@ -9,7 +9,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,30 +17,32 @@ from torch import Tensor
 
 from flambeau.columns import Column, Split
 
-_MASK = (1 << 64) - 1
-_GOLDEN = 0x9E3779B97F4A7C15
-_FIRST = 0xBF58476D1CE4E5B9
-_SECOND = 0x94D049BB133111EB
+# Read as int64 tensors hold them, with a sign.
+_GOLDEN = 0x9E3779B97F4A7C15 - 2**64
+_FIRST = 0xBF58476D1CE4E5B9 - 2**64
+_SECOND = 0x94D049BB133111EB - 2**64
+
+_Integers = TypeVar("_Integers", int, Tensor)
 
 
-def _signed(value: int) -> int:
-    """The two's complement reading of 64 bits, as int64 tensors hold them."""
-    value &= _MASK
-    return value - (1 << 64) if value >> 63 else value
-
-
-def mix(values: Tensor) -> Tensor:
-    """Scrambles 64-bit integers so that neighbours come out unrelated; int64 of any shape to int64 of that shape.
+def mix(values: _Integers) -> _Integers:
+    """Scrambles 64-bit integers so that neighbours come out unrelated.
 
     The finaliser of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
+
+    Args:
+        values: int64 of any shape; or one integer of Python, of which 64 bits count.
+
+    Returns:
+        The same form. An integer of Python may be longer; again 64 bits count.
     """
-    values = (values ^ ((values >> 30) & ((1 << 34) - 1))) * _signed(_FIRST)
-    values = (values ^ ((values >> 27) & ((1 << 37) - 1))) * _signed(_SECOND)
-    return values ^ ((values >> 31) & ((1 << 33) - 1))
+    values = (values ^ ((values >> 30) & (2**34 - 1))) * _FIRST
+    values = (values ^ ((values >> 27) & (2**37 - 1))) * _SECOND
+    return values ^ ((values >> 31) & (2**33 - 1))
 
 
 def key(*parts: int) -> int:
-    """One 64-bit key (as a signed integer) for a tuple of integers, the scalar companion of :func:`mix`.
+    """One 64-bit key, as a signed integer, for a tuple of integers.
 
     Example:
         >>> key(0, 1) == key(0, 1), key(0, 1) == key(1, 0)
@@ -48,16 +50,13 @@ def key(*parts: int) -> int:
     """
     state = len(parts)
     for part in parts:
-        state = (state + (part & _MASK) + 1) * _GOLDEN & _MASK
-        state = (state ^ state >> 30) * _FIRST & _MASK
-        state = (state ^ state >> 27) * _SECOND & _MASK
-        state ^= state >> 31
-    return _signed(state)
+        state = (mix((state + part + 1) * _GOLDEN) + 2**63) % 2**64 - 2**63  # as int64 wraps around
+    return state
 
 
 def keys(seed: int, numbers: Tensor) -> Tensor:
     """A pseudo-random int64 for each number under one key; ``numbers`` int64 of any shape."""
-    return mix((numbers + 1) * _signed(_GOLDEN) + seed)
+    return mix((numbers + 1) * _GOLDEN + seed)
 
 
 def text_key(text: str) -> int:

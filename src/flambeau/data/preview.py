@@ -161,6 +161,17 @@ def grid_png(images: Tensor, captions: Sequence[str], columns: int = 10) -> byte
     return buffer.getvalue()
 
 
+def png(picture: Tensor, largest: int | None = None) -> bytes:
+    """A picture uint8 ``(C, H, W)``, grey or RGB, as PNG; reduced where a side is longer than that."""
+    array = picture.detach().cpu().permute(1, 2, 0).contiguous().numpy()
+    made = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+    if largest is not None:
+        made.thumbnail((largest, largest), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    made.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def grid(images: Tensor, captions: Sequence[str], columns: int = 10, *, side: int = 96) -> Image.Image:
     """Pictures in rows, each with its caption below it.
 

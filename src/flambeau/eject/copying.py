@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import re
 import sys
 import textwrap
 import types
@@ -22,6 +23,7 @@ from flambeau.eject.located import (
     LINE,
     Edit,
     Text,
+    assigned,
     assignment,
     bound_names,
     edited,
@@ -30,10 +32,13 @@ from flambeau.eject.located import (
     tested,
 )
 from flambeau.eject.published import Published, definition
-from flambeau.eject.values import Scope, Unknown, closure_of, is_mode, is_ours, plain_text, value_of
+from flambeau.eject.values import Scope, Several, Unknown, closure_of, is_mode, is_ours, plain_text, value_of
 
 _TABLE = 1000
 """Tensors of more numbers are not written into a script."""
+
+_ROOM = 75
+"""A call is not replaced by an expression of more characters; what it then stands in is not known here."""
 
 _OPENING = str.maketrans(")]}", "([{")
 
@@ -50,6 +55,7 @@ class Item:
         dropped: Parameters that were put in, so that nobody passes them.
         parameters: Those that are left.
         expression: What it returns, where that is all it does.
+        ours: Whether it is of Flambeau's own source.
     """
 
     number: int
@@ -59,6 +65,7 @@ class Item:
     dropped: set[str] = field(default_factory=set)
     parameters: list[str] = field(default_factory=list)
     expression: str | None = None
+    ours: bool = True
 
     @property
     def place(self) -> str:
@@ -80,7 +87,7 @@ class Copier:
         self.made: dict[int, tuple[nn.Module, tuple[Any, ...], dict[str, Any]]] = {}
         """How each module of the network was made: itself, positional and named arguments, by its id."""
         self.published: dict[int, Published] = {}
-        """The networks that torchvision's builders made, by their ids."""
+        """The networks that builders of other packages made, by their ids."""
         self._by_key: dict[Any, Item] = {}
         self._kept: list[Any] = []
 
@@ -237,7 +244,7 @@ class Copier:
         left = {name: text for name, text in given.items() if name not in item.dropped}
         if item.expression is not None:
             inlined = _inlined(item, left)
-            if inlined is not None:
+            if inlined is not None and len(inlined) <= _ROOM:
                 return inlined
         if not item.dropped and function.__name__ != "<lambda>" and not closure_of(function):
             return None
@@ -271,6 +278,7 @@ class Copier:
         self._kept.append((function, known, kept))
         item = self._new(key, name or (function.__name__.lstrip("_") if function.__name__ != "<lambda>" else "chosen"))
         item.dropped = set(known)
+        item.ours = function.__module__.startswith("flambeau.")
         scope = Scope(
             {**kept, **known, **(about or {})},
             frozenset(bound_names(node) - set(known)),
@@ -310,20 +318,31 @@ class Copier:
             return self._by_key[key]
         self._kept.append(kind)
         item = self._new(key, kind.__name__.lstrip("_"))
+        item.ours = kind.__module__.startswith("flambeau.")
         text, node = find(kind)
         assert isinstance(node, ast.ClassDef)
         instances = tuple(module for module, _, _ in self.made.values() if type(module) is kind)
         known = self._shared_arguments(kind) if instances else {}
         item.dropped = set(known)
-        item.text = ClassText(self, kind, text, node, instances, known, item.place).made()
+        given = self._given_arguments(kind, instances, known)
+        item.text = ClassText(self, kind, text, node, instances, known, given, item.place).made()
         self._finish(item)
         return item
 
+    def _given_arguments(
+        self, kind: type, instances: tuple[nn.Module, ...], known: Mapping[str, Any]
+    ) -> dict[str, Several]:
+        """What every module of a class gets for a parameter, where none gets nothing and the value stays."""
+        bound = [self.arguments_of(one) for one in instances]
+        names = set.intersection(*(set(one) for one in bound)) if bound else set()
+        made = _constructor(kind)
+        stay = names - set(known) - set(assigned(made) if made is not None else names)
+        found = {name: tuple(one[name] for one in bound) for name in stay}
+        return {name: Several(values) for name, values in found.items() if all(value is not None for value in values)}
+
     def _shared_arguments(self, kind: type) -> dict[str, Any]:
         """Arguments that say how, or that lines depend on, and are the same for every module of a class."""
-        _, node = find(kind)
-        assert isinstance(node, ast.ClassDef)
-        constructor = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
+        constructor = _constructor(kind)
         decides = tested(constructor) if constructor is not None else set()
         bound = [self.arguments_of(one) for one in [made[0] for made in self.made.values()] if type(one) is kind]
         shared: dict[str, Any] = {}
@@ -348,11 +367,11 @@ class Copier:
         return written_module(self, module, indent)
 
     def publisheds_place(self, found: Published) -> str:
-        """The place of the function that makes a network of torchvision."""
+        """The place of the function that makes a network of another package."""
         key = ("published", id(found.network))
         if key not in self._by_key:
-            self.imports |= {"import torchvision", "from torch import nn"}
-            item = self._new(key, f"{found.name}_network")
+            self.imports |= {f"import {found.package}", "from torch import nn"}
+            item = self._new(key, re.sub(r"\W", "_", f"{found.name}_network"))
             item.text = definition(found, item.place)
             self._finish(item)
         return self._by_key[key].place
@@ -360,6 +379,13 @@ class Copier:
     def class_item(self, kind: type) -> Item:
         """The copied definition of a class of ours."""
         return self._class(kind)
+
+
+def _constructor(kind: type) -> ast.FunctionDef | None:
+    """The definition of a class's own ``__init__``."""
+    _, node = find(kind)
+    assert isinstance(node, ast.ClassDef)
+    return next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
 
 
 def _plain(function: Callable[..., Any]) -> types.FunctionType:

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import importlib
-import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from flambeau import catalog
-from flambeau.columns import Dataset, Ragged, Split
+from flambeau.columns import Dataset, Ragged
 from flambeau.eject.copying import Copier
+from flambeau.eject.pictures import from_files
+from flambeau.eject.reading import ROW, Reading, npz, origin_of
 from flambeau.recipe import Recipe
-
-ROW = "eject/row"
-"""The column that carries each row's number in the split that its source gives."""
 
 _CONTENT = {
     "plain": '''def content(name):
@@ -40,49 +36,21 @@ _CONTENT = {
 }
 
 
-@dataclass(slots=True)
-class Reading:
-    """How the script comes by its data.
-
-    Attributes:
-        text: Defines ``read_data()``, which returns columns by split; places of copied definitions in it.
-        where: What ``DATA`` is by default: a path, as Python writes it.
-        beside: Bytes of a file that lies beside the script, if it needs one.
-        note: What the reader of the script should know.
-    """
-
-    text: str
-    where: str
-    beside: bytes | None = None
-    note: str = ""
-    imports: set[str] = field(default_factory=set)
-
-
-def with_rows(raw: Dataset) -> Dataset:
-    """A data set whose rows carry their numbers, so that it can be seen afterwards how it was divided."""
-    splits = {name: split.with_columns(**{ROW: torch.arange(len(split))}) for name, split in raw.splits.items()}
-    return Dataset(raw.name, splits, raw.info, raw.hash)
-
-
-def without_rows(read: Dataset) -> Dataset:
-    """The data set as it is trained on."""
-    made: dict[int, Split] = {}
-    splits = {name: made.setdefault(id(split), split.without(ROW)) for name, split in read.splits.items()}
-    return Dataset(read.name, splits, read.info, read.hash)
-
-
-def reading(recipe: Recipe, raw: Dataset, read: Dataset, copier: Copier, stem: str) -> Reading:
+def reading(
+    recipe: Recipe, raw: Dataset, read: Dataset, facts: Mapping[str, Any], copier: Copier, stem: str
+) -> Reading:
     """The plainest way to the examples that a run was trained on, found out by trying.
 
     Args:
         recipe: The run's.
         raw: The data as its source gives it.
         read: The same after division and reading, each row with its number.
+        facts: What the task learnt from it.
         copier: Takes along what reads.
         stem: What the script is called.
     """
-    made = _published(recipe, raw, read, copier, stem)
-    return made or _stored(read, copier, stem)
+    made = _published(recipe, raw, read, copier, stem) or from_files(raw, read, facts, copier, stem)
+    return made if isinstance(made, Reading) else _stored(read, copier, stem, made or "")
 
 
 def _published(recipe: Recipe, raw: Dataset, read: Dataset, copier: Copier, stem: str) -> Reading | None:
@@ -112,9 +80,9 @@ def _published(recipe: Recipe, raw: Dataset, read: Dataset, copier: Copier, stem
         if held is not None
         else ""
     )
-    return Reading(
-        _CONTENT[kind] + "\n\n" + "\n".join(lines) + "\n", f"Path({json.dumps(str(where))})", held, note, imports
-    )
+    text = _CONTENT[kind] + "\n\n" + "\n".join(lines) + "\n"
+    beside = {} if held is None else {f"{stem}.npz": held}
+    return Reading(text, f"Path({json.dumps(str(where))})", beside, note, imports)
 
 
 def _packing(names: Mapping[str, str], where: Path) -> str:
@@ -128,7 +96,7 @@ def _rows_as_they_are(raw: Dataset, read: Dataset) -> bool:
     for name, split in read.splits.items():
         if name == "val" and split is read.splits.get("test"):
             continue
-        origin = raw.splits[_origin_name(raw, name)]
+        origin = raw.splits[origin_of(raw, name)]
         rows = split.tensor(ROW)
         for title, column in origin.columns.items():
             if not isinstance(column, Tensor) or title not in split.columns:
@@ -136,10 +104,6 @@ def _rows_as_they_are(raw: Dataset, read: Dataset) -> bool:
             if not torch.equal(column[rows], split.tensor(title)):
                 return False
     return True
-
-
-def _origin_name(raw: Dataset, name: str) -> str:
-    return name if name in raw.splits else "train"
 
 
 def _division(raw: Dataset, read: Dataset, stem: str) -> tuple[list[str], bytes | None]:
@@ -152,7 +116,7 @@ def _division(raw: Dataset, read: Dataset, stem: str) -> tuple[list[str], bytes 
         if name == "val" and read.splits["val"] is read.splits["test"]:
             parts.append('"val": published["test"]')
             continue
-        origin, rows = _origin_name(raw, name), read.splits[name].tensor(ROW)
+        origin, rows = origin_of(raw, name), read.splits[name].tensor(ROW)
         if torch.equal(rows, torch.arange(len(raw.splits[origin]))):
             parts.append(f'"{name}": published["{origin}"]')
             continue
@@ -162,8 +126,8 @@ def _division(raw: Dataset, read: Dataset, stem: str) -> tuple[list[str], bytes 
     return [*before, "    return {", *(f"        {part}," for part in parts), "    }"], npz(held) if held else None
 
 
-def _stored(read: Dataset, copier: Copier, stem: str) -> Reading:
-    """From a file beside the script, which holds the examples as the run read them."""
+def _stored(read: Dataset, copier: Copier, stem: str, why: str) -> Reading:
+    """From a file beside the script, which holds the examples as the run read them; why, if there is a choice."""
     arrays: dict[str, Any] = {}
     ragged: set[str] = set()
     for name, split in read.splits.items():
@@ -196,13 +160,8 @@ def _stored(read: Dataset, copier: Copier, stem: str) -> Reading:
     ]
     if read.splits.get("val") is read.splits.get("test") and "val" in read.splits:
         lines.append('    splits["val"] = splits["test"]')
-    note = f"{stem}.npz, beside this script, holds the examples as the run read them, decoded and of one size."
+    note = f"{stem}.npz, beside this script, holds the examples as the run read them, decoded and of one size"
+    note += f": {why}." if why else "."
     imports = {"from pathlib import Path", "import numpy as np"}
-    return Reading("\n".join([*lines, "    return splits"]) + "\n", f'HERE / "{stem}.npz"', npz(arrays), note, imports)
-
-
-def npz(arrays: Mapping[str, Any]) -> bytes:
-    """A NumPy archive of arrays or tensors, by name."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()
+    beside = {f"{stem}.npz": npz(arrays)}
+    return Reading("\n".join([*lines, "    return splits"]) + "\n", f'HERE / "{stem}.npz"', beside, note, imports)

@@ -26,10 +26,11 @@ class ClassText:
         node: ast.ClassDef,
         instances: tuple[Any, ...],
         known: dict[str, Any],
+        given: dict[str, Several],
         place: str,
     ) -> None:
         self.copier, self.kind, self.text, self.node, self.place = copier, kind, text, node, place
-        self.known = known
+        self.known, self.given = known, given
         self.own = Several(instances, _fixed(node)) if instances else None
         self.globals = vars(sys.modules[kind.__module__])
 
@@ -71,6 +72,8 @@ class ClassText:
         source = without_annotations(text, node, dropped=set(known), name=node.name)
         if self.own is not None:
             known["self"] = self.own
+        if self.own is not None and node.name == "__init__":
+            known |= self.given
         scope = Scope(known, frozenset(bound_names(node) - set(known)), self.globals)
         return folded(source, scope, self.copier, self.kind.__module__).rstrip("\n") + "\n"
 

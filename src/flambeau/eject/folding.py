@@ -281,7 +281,7 @@ class _Folder:
             case ast.Attribute(value=owner, attr="ragged" | "tensor") if len(node.args) == 1 and self._is_split(owner):
                 self._replace(node, f"{self.text.of(owner)}[{self.text.of(node.args[0])}]")
                 return True
-        if self._looked_up(node):
+        if self._looked_up(node) or self._without_default(node, found):
             return True
         if isinstance(found, type) and found in self.copier.kinds():
             return self._constructed(node, found)
@@ -307,6 +307,24 @@ class _Folder:
                     there = f"{self.text.of(owner)}[{self.text.of(node.args[0])}]"
                     self._replace(node, there if name in columns else self.text.of(other))
                     return True
+        return False
+
+    def _without_default(self, node: ast.Call, called: Any) -> bool:
+        """Leaves an argument out that says what would be without it: that something is not wanted."""
+        if not callable(called) or is_ours(called) or not self.module.startswith("flambeau."):
+            return False
+        try:
+            parameters = inspect.signature(called).parameters
+        except (TypeError, ValueError):
+            return False
+        for number, word in enumerate(node.keywords):
+            value = word.value.value if isinstance(word.value, ast.Constant) else _NOTHING
+            known = parameters.get(word.arg or "")
+            if known is not None and _says_no(value) and known.default == value:
+                before = [*node.args, *(other.value for other in node.keywords[:number])]
+                first = self.text.span(before[-1])[1] if before else self.text.span(word)[0]
+                self.made.append(Edit(first, self.text.span(word)[1], ""))
+                return True
         return False
 
     def _constructed(self, node: ast.Call, kind: type) -> bool:
@@ -385,6 +403,10 @@ def _title(node: ast.Name | ast.Subscript) -> str:
     if isinstance(node, ast.Name):
         return node.id
     return str(node.slice.value) if isinstance(node.slice, ast.Constant) else "table"
+
+
+def _says_no(value: Any) -> bool:
+    return value is None or value is False or (isinstance(value, float) and value == 0.0)
 
 
 def _loads(node: ast.Name) -> bool:

@@ -181,6 +181,20 @@ def assigned(node: ast.AST) -> list[str]:
     return [n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
 
 
+def in_one_line(text: str) -> str | None:
+    """An expression that stands over several lines, in one; None where it has comments."""
+    lines = [line.strip() for line in text.split("\n")]
+    if len(lines) > 1 and any("#" in line for line in lines):
+        return None
+    made = lines[0]
+    for line in lines[1:]:
+        if line[:1] in ")]}":
+            made = made.removesuffix(",") + line
+        else:
+            made += line if made.endswith(("(", "[", "{")) else f" {line}"
+    return made
+
+
 def tested(node: Definition) -> set[str]:
     """The parameters that a definition decides by: what is known of them settles which lines are needed."""
     names: set[str] = set()

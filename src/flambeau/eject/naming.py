@@ -72,7 +72,11 @@ def finished(text: str, names: Mapping[int, str]) -> str:
     """A text with the names in their places, short enough lines, and at most two empty lines in a row."""
     text = PLACE.sub(lambda found: names[int(found[1])], text)
     text = _collapsed("\n".join(line.rstrip() for line in text.split("\n")))
-    text = "\n".join(_broken(line) for line in text.split("\n"))
+    text = "\n".join(broken(line) for line in text.split("\n"))
+    text = re.sub(r"^(class [^\n]*:\n)\n+", r"\1", text, flags=re.MULTILINE)
+    # A heading stands right above what it heads; one that nothing follows is left out.
+    text = re.sub(r"^(# [^\n]* -{9,}\n)\n+", r"\1", text, flags=re.MULTILINE)
+    text = re.sub(r"^(# [^\n]* -{9,}\n)+(?=# [^\n]* -{9,}\n)", "", text, flags=re.MULTILINE)
     return re.sub(r"\n{4,}", "\n\n\n", text).strip("\n") + "\n"
 
 
@@ -90,7 +94,7 @@ def _collapsed(text: str) -> str:
     return _SPREAD.sub(joined, text)
 
 
-def _broken(line: str) -> str:
+def broken(line: str) -> str:
     """A line that has become too long, with what is in its outermost brackets in a line of its own."""
     if len(line) <= LINE or not line.endswith(")") or '"""' in line:
         return line

@@ -210,10 +210,16 @@ def _argument(copier: Copier, value: Any, indent: int) -> str:
     return copier.written(value) or repr(value)
 
 
-def _called(name: str, arguments: list[str], indent: int) -> str:
+def _called(name: str, arguments: list[str], indent: int, *, spread: bool = False) -> str:
     line = f"{name}({', '.join(arguments)})"
-    if "\n" not in line and len(line) + indent + 8 <= LINE:
+    if not spread and "\n" not in line and len(line) + indent + 8 <= LINE:
         return line
+    long = [argument for argument in arguments if "\n" in argument]
+    if len(long) == 1 and long[0] is arguments[0] and long[0].count("(\n") == 1:
+        # The brackets of the only long argument are enough to see what is within.
+        line = f"{name}({', '.join([long[0].replace(chr(10) + '    ', chr(10)), *arguments[1:]])})"
+        if all(len(part) + indent <= LINE for part in line.split("\n")):
+            return line
     pad = " " * (indent + 4)
     return f"{name}(\n" + "".join(f"{pad}{argument},\n" for argument in arguments) + " " * indent + ")"
 
@@ -224,6 +230,5 @@ def _sequential(copier: Copier, module: nn.Module, indent: int) -> str:
     if all(name == str(number) for number, (name, _) in enumerate(children)):
         return _called("nn.Sequential", [copier.module(child, indent + 4) for _, child in children], indent)
     copier.imports.add("from collections import OrderedDict")
-    pad, inner = " " * (indent + 4), " " * (indent + 8)
-    lines = "".join(f"{inner}{name}={copier.module(child, indent + 8)},\n" for name, child in children)
-    return f"nn.Sequential(\n{pad}OrderedDict(\n{lines}{pad})\n{' ' * indent})"
+    named = [f"{name}={copier.module(child, indent + 8)}" for name, child in children]
+    return _called("nn.Sequential", [_called("OrderedDict", named, indent + 4, spread=True)], indent)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
 
@@ -16,17 +16,21 @@ from flambeau.columns import Dataset, Ragged, Split
 from flambeau.core import Batch, Draw, Metrics, Phase
 from flambeau.data import loader
 from flambeau.eject.copying import Copier
-from flambeau.eject.data import npz, reading
+from flambeau.eject.data import reading
+from flambeau.eject.inlining import shortened
 from flambeau.eject.located import LINE
 from flambeau.eject.naming import finished, imports_needed, in_order, laid_out, names_of, unknown_names
 from flambeau.eject.network import GENERATOR, Making, held, recorded
-from flambeau.eject.values import Keys
+from flambeau.eject.reading import npz
+from flambeau.eject.values import Keys, Several
 from flambeau.engine import schedule, update
 from flambeau.engine.precision import DTYPES
 from flambeau.errors import UsageError
 from flambeau.models.initialize import initialize
+from flambeau.models.regressor import Regressor
 from flambeau.recipe import Recipe
 from flambeau.run import Run
+from flambeau.tasks import image_inputs
 from flambeau.tasks.common import tensors
 from flambeau.workflow.finishing import validates_apart
 from flambeau.workflow.job import Job, seed_everything
@@ -79,25 +83,27 @@ def script_of(job: Job, run: Run, raw: Dataset, read: Dataset, stem: str) -> Scr
         read: The data as the task reads it, each row with its number.
         stem: The script's name without its ending.
     """
-    settings = settings_of(job.recipe)
-    copier = Copier(settings, stem)
-    data = reading(job.recipe, raw, read, copier, stem)
+    copier = Copier(settings_of(job.recipe), stem)
+    data = reading(job.recipe, raw, read, job.facts, copier, stem)
     making = recorded(copier, lambda: plain_model(job))
     if making.model is not None and job.recipe.initial.name != "default":
         initialize(making.model, job.recipe.initial.name, job.recipe.initial.std)  # the script does so too
     before = torch.get_rng_state()
-    values: dict[str, Any] = {**_pieces(job, copier, making), **_loop_values(job, run, copier, job.metrics())}
+    job, features = _condensed(job, copier, making)
+    values: dict[str, Any] = {"features": features, **_pieces(job, copier, making)}
+    values |= _loop_values(job, run, copier, job.metrics())
     begun = job.fresh_model()
     making.drawn |= not torch.equal(before, torch.get_rng_state())
+    values["partly"] = not all(weight.requires_grad for weight in begun.parameters())
     start = held(copier, making, begun, torch.get_rng_state())
     values |= {"held": _what_is_held(job) if start else "", "generator": GENERATOR in start}
     sections = {
         "data": [data.text, values["ragged"]],
         "network": [values["network"], values["initialize"]],
-        "batches": [values[name] for name in ("order", "all_rows", "transform", "draw", *_COLLATE)],
+        "batches": [values[name] for name in ("order", "all_rows", "transform", *_COLLATE)],
         "loss": [values["loss"], values["count"], values["optimizer"]],
         "evaluation": [values[name] for name in ("brief", "start", "add", "result", "predict")],
-        "training": [values[name] for name in ("schedule", "micro_batches", "averaged")],
+        "training": [values[name] for name in ("features", "schedule", "micro_batches", "averaged")],
     }
     numbered = any('["row"]' in item.text for item in copier.items)
     values |= {"row_before": "{**" if numbered else "", "row_after": ', "row": chosen}' if numbered else ""}
@@ -112,17 +118,33 @@ def script_of(job: Job, run: Run, raw: Dataset, read: Dataset, stem: str) -> Scr
         "sameness": textwrap.fill(_SAMENESS.format(version=torch.__version__), LINE),
         "notes": [textwrap.fill(note, LINE) for note in [data.note, *left_out] if note],
         "settings": [],
-        "imports": "",
+        "imports": _IMPORTS,
+        "heading": lambda title: f"# {title} ".ljust(LINE, "-"),
     }
-    constants = {constant for constant, _ in settings.values()}
-    brought = {line.rpartition(" ")[2] for line in copier.imports | data.imports}
-    names = names_of(copier.items, done, _RESERVED | constants | brought)
-    body = finished(_rendered(values), names)
-    values["settings"] = _settings(job.recipe, settings, {**values, "body": set(re.findall(r"\w+", body))})
-    body = finished(_rendered(values), names)
-    always = {"import torch", "from pathlib import Path", "import numpy as np"}
-    imports = imports_needed(copier.imports | data.imports | always, body)
-    text = finished(_rendered({**values, "imports": imports}), names)
+    text = _text_of(values, copier, job, done, data.imports)
+    beside = {
+        **data.beside,
+        f"{stem}-start.npz": npz(start) if start else None,
+        f"{stem}-tables.npz": npz(copier.tables) if copier.tables else None,
+    }
+    return Script(text, {name: content for name, content in beside.items() if content is not None}, left_out)
+
+
+def _text_of(values: dict[str, Any], copier: Copier, job: Job, used: set[int], imports: set[str]) -> str:
+    """The script, from what fills the template; ``used`` are the numbers of the definitions in it.
+
+    Raises:
+        UsageError: Something in it has no name.
+    """
+    constants = {constant for constant, _ in copier.settings.values()}
+    brought = {line.rpartition(" ")[2] for line in copier.imports | imports}
+    names = names_of(copier.items, used, _RESERVED | constants | brought)
+    theirs = {name for number, name in names.items() if not copier.items[number].ours}
+    whole = set(re.findall(r"\w+", finished(_rendered(values), names)))
+    values["settings"] = _settings(job.recipe, copier.settings, {**values, "body": whole})
+    body = shortened(finished(_rendered(values), names), _FRAME | theirs)
+    always = {"import torch", "from pathlib import Path", "import numpy as np", "from types import SimpleNamespace"}
+    text = finished(body.replace(_IMPORTS, imports_needed(copier.imports | imports | always, body), 1), {})
     unknown = unknown_names(text)
     if unknown:
         raise UsageError(
@@ -130,17 +152,18 @@ def script_of(job: Job, run: Run, raw: Dataset, read: Dataset, stem: str) -> Scr
             where=job.task.name,
             remedy="Keep such objects out of the functions of the task, or give them as numbers, texts or tensors.",
         )
-    beside = {
-        f"{stem}.npz": data.beside,
-        f"{stem}-start.npz": npz(start) if start else None,
-        f"{stem}-tables.npz": npz(copier.tables) if copier.tables else None,
-    }
-    return Script(text, {name: content for name, content in beside.items() if content is not None}, left_out)
+    return text
 
+
+_IMPORTS = "IMPORTS"
+"""Stands where the import lines go, once it is known which are needed."""
+
+_FRAME = {"read_data", "rows_of", "build", "training_batches", "evaluate", "train"}
+"""The functions that every script has."""
 
 _SAMENESS = (
-    "Given the same data, the same PyTorch ({version}) and as many threads on a processor of the same kind, each loss "
-    "and each weight comes out as in the run, bit for bit."
+    "Written by `flambeau eject`; needs no Flambeau. Given the same data, the same PyTorch ({version}) and as many "
+    "threads on a processor of the same kind, each loss and each weight comes out as in the run, bit for bit."
 )
 
 _COLLATE = ("collate_before", "collate_after")
@@ -174,7 +197,6 @@ def _pieces(job: Job, copier: Copier, making: Making) -> dict[str, Any]:
         "network": copier.module(making.model, 4),
         "initialize": _initialize(copier, recipe),
         "transform": copier.reference(transform, name="augment", about=given) if transform else "",
-        "draw": copier.reference(Draw) if transform else "",
         "collate_before": f"{collate}(" if collate else "",
         "collate_after": ")" if collate else "",
         "ragged": copier.reference(Ragged) if ragged else "",
@@ -188,6 +210,30 @@ def _pieces(job: Job, copier: Copier, making: Making) -> dict[str, Any]:
     for part, name in whole.items():
         made[part] = "" if metrics.brief else copier.reference(getattr(metrics, part), name=name, about=given)
     return made
+
+
+def _condensed(job: Job, copier: Copier, making: Making) -> tuple[Job, str]:
+    """The job as it trains on what frozen layers make of its examples, and the call that computes this; or as it is.
+
+    Raises:
+        UsageError: The task computes something else beforehand.
+    """
+    assert making.model is not None
+    few = job.dataset.splits["train"].slice(0, 2)
+    if job.task.condense(making.model, few) is few:
+        return job, ""
+    model = making.model
+    inner = "model.inner" if isinstance(model, Regressor) else "model"
+    if job.task.condense is not image_inputs.condense:
+        raise UsageError(
+            "The task computes a part of its examples before training, which no script can say.",
+            where=job.task.name,
+            remedy="Eject a run of it without that (condense).",
+        )
+    known = {"model": Several((model.inner if isinstance(model, Regressor) else model,), frozenset({"network"}))}
+    call = f"{copier.reference(image_inputs.features_of, about=known)}({inner}, "
+    task = replace(job.task, transform=lambda recipe, facts: None)
+    return replace(job, task=task), call
 
 
 def plain_model(job: Job) -> nn.Module:
@@ -317,9 +363,10 @@ def _schedule(copier: Copier, segment: Mapping[str, Any], steps: int) -> str:
     after = f", {warmup}" if warmup else ""
     if segment["schedule"] == "step":
         every = max(1, round(segment["every"] * steps))
-        made = copier.reference(schedule.step_down)
+        made = copier.reference(schedule.step_down, known={} if warmup else {"warmup": 0})
         return f"{made}(EPOCHS * STEPS{after}, every={every}, factor={segment['drop']!r})"
-    return f"{copier.reference(schedule.SCHEDULES[segment['schedule']])}(EPOCHS * STEPS{after})"
+    known = {} if warmup else {"warmup": 0}
+    return f"{copier.reference(schedule.SCHEDULES[segment['schedule']], known=known)}(EPOCHS * STEPS{after})"
 
 
 def _left_out(job: Job, run: Run) -> list[str]:

@@ -7,7 +7,7 @@ import inspect
 import json
 import operator
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -136,10 +136,19 @@ def truth(value: Any) -> bool:
         return bool(value)
     if any(isinstance(one, Tensor) for one in value.objects):
         raise Unknown
-    answers = {bool(one) for one in value.objects}
-    if len(answers) > 1:
+    return _agreed(bool(one) for one in value.objects)
+
+
+def _agreed(answers: Iterable[bool]) -> bool:
+    """What is the answer for all of several objects.
+
+    Raises:
+        Unknown: For some it is this, for others that.
+    """
+    found = set(answers)
+    if len(found) != 1:
         raise Unknown
-    return answers.pop()
+    return found.pop()
 
 
 def value_of(node: ast.expr, scope: Scope) -> Any:
@@ -206,6 +215,8 @@ def _call(node: ast.Call, scope: Scope) -> Any:
         raise Unknown
     arguments = [value_of(argument, scope) for argument in node.args]
     named = {word.arg: value_of(word.value, scope) for word in node.keywords if word.arg is not None}
+    if function is isinstance and isinstance(arguments[0], Several):
+        return _agreed(isinstance(one, arguments[1]) for one in arguments[0].objects)
     if len(named) < len(node.keywords) or any(
         isinstance(value, Several | Keys) for value in [*arguments, *named.values()]
     ):
@@ -214,6 +225,13 @@ def _call(node: ast.Call, scope: Scope) -> Any:
         return function(*arguments, **named)
     except Exception as error:
         raise Unknown from error
+
+
+def _elements(node: ast.Tuple | ast.List, scope: Scope) -> list[Any]:
+    values = [value_of(part, scope) for part in node.elts]
+    if any(isinstance(value, Several | Keys) for value in values):
+        raise Unknown
+    return values
 
 
 def _harmless(function: Any) -> bool:
@@ -242,8 +260,8 @@ _FINDERS: dict[type[ast.expr], Callable[[Any, Scope], Any]] = {
     ast.UnaryOp: lambda node, scope: _UNARY[type(node.op)](value_of(node.operand, scope)),
     ast.BinOp: lambda node, scope: _BINARY[type(node.op)](value_of(node.left, scope), value_of(node.right, scope)),
     ast.IfExp: lambda node, scope: value_of(node.body if truth(value_of(node.test, scope)) else node.orelse, scope),
-    ast.Tuple: lambda node, scope: tuple(value_of(part, scope) for part in node.elts),
-    ast.List: lambda node, scope: [value_of(part, scope) for part in node.elts],
+    ast.Tuple: lambda node, scope: tuple(_elements(node, scope)),
+    ast.List: lambda node, scope: _elements(node, scope),
     ast.Call: _call,
 }
 

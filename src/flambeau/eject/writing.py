@@ -10,7 +10,7 @@ import torch
 
 from flambeau import files
 from flambeau.datasets import opened
-from flambeau.eject.data import with_rows, without_rows
+from flambeau.eject.reading import with_rows, without_rows
 from flambeau.eject.script import script_of
 from flambeau.errors import RunError, UsageError
 from flambeau.recipe import Recipe
@@ -41,7 +41,7 @@ def eject_run(run: str | Path | Run, out: str | Path = "train.py") -> dict[str, 
 
     Example:
         >>> eject_run("runs/demo", "train.py")["lines"]            # doctest: +SKIP
-        262
+        172
     """
     run = Run(run.path if isinstance(run, Run) else run)
     path = _checked(Path(out))
@@ -105,12 +105,6 @@ def _of_files(run: Run) -> Recipe:
             "The run went on after it was finished, and a script holds one stretch of training.",
             where=run.path,
             remedy="Train once with all epochs, and eject that run.",
-        )
-    if recipe.model.freeze:
-        raise RunError(
-            "The run froze a part of its network and computed what that gives once, which no script can say yet.",
-            where=run.path,
-            remedy="Eject a run without model.freeze.",
         )
     if recipe.train.precision == "float16":
         raise RunError(

@@ -49,7 +49,7 @@ def optimizer(
 
     def make(parameters: NamedParameters) -> torch.optim.Optimizer:
         groups = _hidden_apart(parameters, weight_decay) if kind is Muon else _groups(parameters, weight_decay)
-        made: torch.optim.Optimizer = kind([{**group, "initial_lr": lr} for group in groups], lr=lr, **specific)
+        made: torch.optim.Optimizer = kind(groups, lr=lr, **specific)
         return made
 
     return make

@@ -22,8 +22,7 @@ def cosine(steps: int, warmup: int = 0) -> Schedule:
         >>> rate(0), round(rate(50), 3), round(rate(100), 3)
         (1.0, 0.5, 0.0)
     """
-    length = max(1, steps - warmup)
-    return _after_warmup(lambda step: 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / length))), warmup)
+    return _after_warmup(lambda step: _fallen(step, warmup, steps), warmup)
 
 
 def one_cycle(steps: int, warmup: int = 0) -> Schedule:
@@ -34,8 +33,7 @@ def one_cycle(steps: int, warmup: int = 0) -> Schedule:
         warmup: Length of the rise; 0 means three tenths of the run.
     """
     peak = warmup or max(1, round(0.3 * steps))
-    fall = cosine(steps, peak)
-    return lambda step: (step + 1) / (peak + 1) if step < peak else fall(step)
+    return lambda step: (step + 1) / (peak + 1) if step < peak else _fallen(step, peak, steps)
 
 
 def step_down(steps: int, warmup: int = 0, *, every: int, factor: float) -> Schedule:
@@ -78,6 +76,10 @@ SCHEDULES: dict[str, Callable[[int, int], Schedule]] = {
     "cosine": cosine,
     "one-cycle": one_cycle,
 }
+
+
+def _fallen(step: int, first: int, last: int) -> float:
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - first) / max(1, last - first))))
 
 
 def _after_warmup(schedule: Schedule, warmup: int) -> Schedule:

@@ -80,7 +80,7 @@ def update(state: State, batch: Batch, rules: Rules, *, measure_gradient: bool =
         if rules.clip is not None or measure_gradient:
             norm = _gradient_norm(state, optimizer, rules.clip)
         for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * rate
+            group["lr"] = group.get("initial_lr", optimizer.defaults["lr"]) * rate
         if state.scaler is None:
             optimizer.step()
         else:

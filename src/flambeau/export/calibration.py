@@ -10,9 +10,9 @@ from torch import Tensor
 
 from flambeau.core import Batch
 from flambeau.errors import ModelError
-from flambeau.export.gate import Rows, rows_of
 from flambeau.model import Model
 from flambeau.program import Call, Program, eager
+from flambeau.workflow.rows import Rows, rows_of
 
 EXAMPLES = 256
 """Training examples that ranges of values are taken from."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -11,12 +10,12 @@ from torch import Tensor
 
 from flambeau.columns import Columns, Split
 from flambeau.core import Batch, Metrics
-from flambeau.datasets import opened
 from flambeau.engine.evaluate import evaluation_mode
-from flambeau.errors import BadRows, FlambeauError, ModelError
+from flambeau.errors import ModelError
 from flambeau.model import Model
 from flambeau.program import Call, Compared, Program, eager
 from flambeau.recipe import parse
+from flambeau.workflow.rows import Rows, read_rows
 
 EXAMPLES = 256
 """Test examples that are always compared, where there are so many."""
@@ -48,58 +47,6 @@ class Verdict:
     after: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Rows to compare on: raw where they are read one by one, and as the task reads them."""
-
-    raw: Split | None
-    read: Split
-
-    def parts(self, order: Tensor) -> Iterator[tuple[Columns | None, Split]]:
-        """The rows in an order, a batch at a time."""
-        for rows in torch.split(order, BATCH):
-            # With its number, as every row has one when a model is evaluated.
-            read = self.read.take(rows).with_columns(row=rows)
-            yield None if self.raw is None else self.raw.take(rows).columns, read
-
-    def spread(self, count: int | None = None) -> Tensor:
-        """Numbers of so many rows, or of all, in an order of no meaning: however few are taken, classes mix."""
-        return torch.randperm(len(self.read), generator=torch.Generator().manual_seed(0))[:count]
-
-
-def rows_of(model: Model, split: str) -> tuple[Rows | None, str | None]:
-    """The examples of a split of the data that a model was trained on; or None and the reason why there are none."""
-    recipe = parse(model.description.recipe)
-    if recipe.data.source is None:
-        return None, "the model was trained on objects of Python"
-    try:
-        whole = opened(recipe)
-        if whole.hash != model.description.data.get("hash"):
-            return None, "the data is not what it was when the model was trained"
-        raw = model.task.intake.divide(whole, recipe).splits.get(split)
-        if raw is None:
-            return None, f"there is no {split} split"
-        read, kept = _readable(model, raw)
-    except FlambeauError as error:
-        return None, f"the data cannot be read ({error.problem})"
-    arranged = model.task.arrange(read, model.facts)
-    return Rows(kept if arranged is read else None, arranged), None
-
-
-def _readable(model: Model, raw: Split) -> tuple[Split, Split]:
-    """The rows that can be read, as the task reads them and raw."""
-    try:
-        return _read(model, raw), raw
-    except BadRows as error:
-        good = torch.tensor([row for row in range(len(raw)) if row not in error.rows], dtype=torch.int64)
-        kept = raw.take(good)
-        return _read(model, kept), kept
-
-
-def _read(model: Model, raw: Split) -> Split:
-    return Split(model.task.read(raw.columns, model.facts))
-
-
 def pass_through(model: Model, program: Program, call: Call, rows: Rows | None, *, exact: bool) -> Verdict:
     """Compares a file with its model, on test examples and on strangers.
 
@@ -120,7 +67,7 @@ def pass_through(model: Model, program: Program, call: Call, rows: Rows | None, 
         raw = Split(foreign)
         # The first by itself as well: a graph may have taken the number of rows for a constant.
         for part in (raw, raw.slice(0, 1)):
-            _compare(model, program, call, part.columns, _read(model, part), verdict, exact)
+            _compare(model, program, call, part.columns, read_rows(model, part), verdict, exact)
         verdict.strangers += len(raw)
     if rows is not None and len(rows.read):
         _score(model, program, call, rows, verdict, exact)

@@ -28,6 +28,7 @@ from flambeau.model import Model, load
 from flambeau.program import Call, Graph, Port, Program, Wish
 from flambeau.recipe import parse
 from flambeau.run import Run
+from flambeau.workflow.rows import rows_of
 
 Tell = Callable[[str], None]
 
@@ -164,7 +165,7 @@ def _try(model: Model) -> None:
 
 def _export_graphs(model: Model, out: Path, form: Format, wish: Wish, weights: str, tell: Tell) -> dict[str, Any]:
     program = program_of(model, wish)
-    rows, reason = gate.rows_of(model, "test")
+    rows, reason = rows_of(model, "test")
     if reason is not None:
         tell(f"Only made-up inputs are compared, for {reason}.")
     written = in_half(program) if weights == "float16" else program

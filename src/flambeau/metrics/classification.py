@@ -76,10 +76,9 @@ def accuracy_and_loss(evaluated: Iterable[tuple[Batch, Batch]]) -> Scores:
     """
     count, right, loss = 0, 0, 0.0
     for outputs, batch in evaluated:
-        logits, label = outputs["logits"], batch["label"]
-        count += len(label)
-        right += int((logits.argmax(1) == label).sum())
-        loss += float(F.cross_entropy(logits.double(), label, reduction="sum"))
+        count += len(batch["label"])
+        right += int((outputs["logits"].argmax(1) == batch["label"]).sum())
+        loss += float(F.cross_entropy(outputs["logits"].double(), batch["label"], reduction="sum"))
     return {"accuracy": right / count, "loss": loss / count}
 
 

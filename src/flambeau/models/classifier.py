@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from flambeau.errors import ModelError
 from flambeau.models.fit import check_fit
+from flambeau.models.frozen import Frozen
 
 __all__ = ["Classifier", "check_fit"]
 
@@ -50,8 +51,8 @@ class Classifier(nn.Module):
         super().__init__()
         _check_statistics(mean, std)
         self.network = network
-        self.register_buffer("mean", _per_channel(mean))
-        self.register_buffer("std", _per_channel(std))
+        self.register_buffer("mean", None if mean is None else torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1))
+        self.register_buffer("std", None if std is None else torch.tensor(std, dtype=torch.float32).view(-1, 1, 1))
         self.register_buffer("temperature", torch.ones((), dtype=torch.float32))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -60,7 +61,8 @@ class Classifier(nn.Module):
         A network of which only the last layer learns (:class:`~flambeau.models.frozen.Frozen`) takes features
         ``(N, F)`` as well.
         """
-        logits: Tensor = self.network(images if images.dim() == 2 else self.normalized(images))
+        features = isinstance(self.network, Frozen) and images.dim() == 2
+        logits: Tensor = self.network(images if features else self.normalized(images))
         return logits
 
     def normalized(self, images: Tensor) -> Tensor:
@@ -69,10 +71,6 @@ class Classifier(nn.Module):
         if self.mean is not None and self.std is not None:
             pixels = (pixels - self.mean) / self.std
         return pixels
-
-
-def _per_channel(values: Sequence[float] | None) -> Tensor | None:
-    return None if values is None else torch.tensor(list(values), dtype=torch.float32).view(-1, 1, 1)
 
 
 def _check_statistics(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:

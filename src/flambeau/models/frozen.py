@@ -19,7 +19,8 @@ class Frozen(nn.Module):
 
     Args:
         network: As it is; its parameters are marked.
-        held: The paths of the modules that are frozen.
+        parts: The paths of what is frozen, with all within it; "" is the whole network.
+        but: The path of a layer that learns all the same.
         tail: What learns and what follows it, one module after the other up to the output, where all before them is
             frozen: what reaches them never changes, and needs computing only once. Empty where that is not known.
         shape: Of what reaches the tail, for one picture.
@@ -35,16 +36,24 @@ class Frozen(nn.Module):
     """
 
     def __init__(
-        self, network: nn.Module, held: Iterable[str], tail: Sequence[str] = (), shape: Sequence[int] = ()
+        self,
+        network: nn.Module,
+        parts: Sequence[str],
+        but: str | None = None,
+        tail: Sequence[str] = (),
+        shape: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.network = network
-        self.held, self.tail, self.shape = frozenset(held), tuple(tail), tuple(shape)
-        for name, module in network.named_modules():
-            if name in self.held:
-                for parameter in module.parameters(recurse=False):
-                    parameter.requires_grad_(False)
+        self.parts, self.but, self.tail, self.shape = tuple(parts), but, tuple(tail), tuple(shape)
+        for module in self.held():
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad_(False)
         self.train(self.training)
+
+    def held(self) -> list[nn.Module]:
+        """The modules that are frozen."""
+        return [module for name, module in self.network.named_modules() if is_part(name, self.parts, self.but)]
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(N, K)`` of pictures ``(N, C, H, W)``, or where there is a tail of their features ``(N, F)``."""
@@ -56,7 +65,11 @@ class Frozen(nn.Module):
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """What reaches the tail from pictures ``(N, C, H, W)``, flattened to ``(N, F)``."""
-        return _reaching(self.network, self.tail[0], images)[0].flatten(1)
+        seen: list[Tensor] = []
+        first = self.network.get_submodule(self.tail[0])
+        with first.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].clone())):
+            self.network(images)
+        return seen[-1].flatten(1)
 
     def rest(self, features: Tensor) -> Tensor:
         """Logits ``(N, K)`` of features ``(N, F)``: the tail alone."""
@@ -68,10 +81,16 @@ class Frozen(nn.Module):
     def train(self, mode: bool = True) -> Frozen:
         """Training mode for what learns alone: the norms of the others keep their statistics."""
         super().train(mode)
-        for name, module in self.network.named_modules():
-            if name in self.held:
-                module.training = False
+        for module in self.held():
+            module.training = False
         return self
+
+
+def is_part(name: str, parts: Sequence[str], but: str | None = None) -> bool:
+    """Whether the module of a path is one of some parts, or within one, and not the one that is excepted."""
+    if but is not None and name == but:
+        return False
+    return any(part in ("", name) or name.startswith(f"{part}.") for part in parts)
 
 
 def freeze(network: nn.Module, what: bool | Sequence[str], example: Tensor) -> Frozen:
@@ -85,14 +104,15 @@ def freeze(network: nn.Module, what: bool | Sequence[str], example: Tensor) -> F
     Raises:
         ModelError: There is no part of a name, nothing would be frozen, or nothing would be left to learn.
     """
-    modules = dict(network.named_modules())
+    parts: tuple[str, ...]
+    last: str | None
     if isinstance(what, bool):
-        last = _last_layer(network, example)
-        held = {name for name in modules if name != last}
+        parts, last = ("",), _last_layer(network, example)
     else:
         check_parts(network, what)
-        held = {name for name in modules if any(name == part or name.startswith(f"{part}.") for part in what)}
-    count = sum(1 for name in held for _ in modules[name].parameters(recurse=False))
+        parts, last = tuple(what), None
+    held = [module for name, module in network.named_modules() if is_part(name, parts, last)]
+    count = sum(1 for module in held for _ in module.parameters(recurse=False))
     if not count or count == sum(1 for _ in network.named_parameters(remove_duplicate=False)):
         raise ModelError(
             "Nothing would be left to learn." if count else "What is to be frozen has no weights.",
@@ -100,11 +120,11 @@ def freeze(network: nn.Module, what: bool | Sequence[str], example: Tensor) -> F
             received=", ".join(what) if not isinstance(what, bool) else "a network with one layer",
             remedy="Name parts that have weights, and leave some out that learn; or leave model.freeze out.",
         )
-    if not isinstance(what, bool):
-        return Frozen(network, held)
+    if last is None:
+        return Frozen(network, parts)
     tail = _tail(network, last)
     shape, whole = _shape_before(network, tail, example)
-    return Frozen(network, held, tail, shape) if whole else Frozen(network, held)
+    return Frozen(network, parts, last, tail, shape) if whole else Frozen(network, parts, last)
 
 
 def check_parts(network: nn.Module, names: Sequence[str]) -> None:

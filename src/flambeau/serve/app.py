@@ -14,6 +14,8 @@ from flambeau.errors import UsageError
 from flambeau.serve.bodies import Refused
 from flambeau.serve.describing import health, models
 from flambeau.serve.operations import operations
+from flambeau.serve.page import page
+from flambeau.serve.sampling import samples
 from flambeau.serve.server import Server, problem_response
 
 
@@ -32,7 +34,7 @@ def make_app(server: Server) -> FastAPI:
     )
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _nowhere)
-    for routes in (health, models, operations):
+    for routes in (health, models, operations, samples, page):
         app.include_router(routes(server))
     plain = app.openapi
     app.openapi = lambda: _with_names(plain(), server)  # type: ignore[method-assign]

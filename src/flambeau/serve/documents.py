@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Problem(BaseModel):
@@ -77,8 +77,23 @@ class Predictions(BaseModel):
     predictions: list[dict[str, Any]]
 
 
+class SampleRequest(BaseModel):
+    """What new examples are wanted; a model uses what means something to it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    n: int = Field(1, ge=1, le=64, description="How many.")
+    prompt: str = Field("", max_length=10_000, description="The text to go on from.")
+    length: int = Field(200, ge=1, le=2000, description="The most tokens of a text.")
+    temperature: float = Field(
+        1.0, ge=0, le=10, allow_inf_nan=False, description="Divides the logits; 0 takes the most probable token."
+    )
+    top_k: int | None = Field(None, ge=1, le=1_000_000, description="Draws among so many most probable tokens only.")
+    seed: int = Field(0, ge=0, lt=2**53, description="Of the draws; equal ones give equal examples.")
+
+
 class Samples(BaseModel):
-    """New examples: texts, or pictures as base64 of PNG."""
+    """New examples: texts under ``text``, or one picture with a grid under ``png``, as base64."""
 
     model_config = ConfigDict(protected_namespaces=())
 
@@ -199,3 +214,5 @@ PREDICT_REQUEST = {
         },
     },
 }
+
+SAMPLE_REQUEST = {"required": True, "content": {"application/json": {"schema": SampleRequest.model_json_schema()}}}

@@ -325,6 +325,7 @@ async def application(
     from flambeau.serve.app import make_app
     from flambeau.serve.gate import LOOPBACK, Gate
     from flambeau.serve.operations import around
+    from flambeau.serve.page import OPEN
     from flambeau.serve.server import Server
     from flambeau.serve.telemetry import Telemetry
 
@@ -335,7 +336,7 @@ async def application(
     telemetry.follow(repository)
     server = Server(repository, settings.limits, telemetry, readers=os.cpu_count() or 1, tell=tell)
     hosts = LOOPBACK if settings.token is None and is_loopback(settings.host) else None
-    app = Gate(settings.token, hosts).before(around(server, make_app(server)))
+    app = Gate(settings.token, hosts, OPEN).before(around(server, make_app(server)))
     watching = asyncio.create_task(repository.watch(settings.reload)) if settings.reload else None
     try:
         yield app, server

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from flambeau.errors import BadRows, FlambeauError, UsageError
+from flambeau.serve.aside import Aside
 from flambeau.serve.batching import Overloaded
 from flambeau.serve.bodies import Bodies, ClientGone, Refused
 from flambeau.serve.limits import Limits
@@ -27,6 +28,9 @@ JSON = "application/json"
 
 SMALL = 64 << 10
 """Bytes of a body whose arrays and texts are read where they are: for those a change of threads takes longer."""
+
+ASIDE = 4
+"""Pieces of long work, such as saliency maps and new examples, that are done or wait."""
 
 PATIENCE = 0.05
 """Seconds of waiting for an answer after which it is watched whether the client is still there."""
@@ -51,6 +55,7 @@ class Server:
         self.telemetry = telemetry
         self.bodies = Bodies(limits)
         self.draining = False
+        self.aside = Aside(ASIDE, limits.deadline)
         self.tell = tell
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="flambeau-read")
 

@@ -422,6 +422,8 @@ VIEW = View(
     tell=tell,
     about=image_inputs.about,
     samples=image_inputs.samples,
+    thumbnail=image_inputs.thumbnail,
+    insight=image_inputs.insight,
     private=("rules", "brightness"),
 )
 

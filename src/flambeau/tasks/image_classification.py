@@ -158,9 +158,10 @@ INTAKE = Intake(
 )
 
 VIEW = View(
-    **image_inputs.VIEW_FIELDS,
+    **{**image_inputs.VIEW_FIELDS, "insight": image_inputs.class_insight},
     line=labels.line,
     cells=labels.cells,
+    truth=labels.truth,
     breakdown=labels.breakdown,
     report=report,
     tell=tell,

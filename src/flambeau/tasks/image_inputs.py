@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from flambeau.models.fit import check_fit
 from flambeau.models.frozen import Frozen, freeze
 from flambeau.models.regressor import Regressor
 from flambeau.recipe import Recipe
-from flambeau.task import Shown
+from flambeau.task import Insight, Shown
 from flambeau.tasks.common import check_outputs, column_checks, tensors
 
 DEFAULT_SIDE = 64
@@ -112,19 +112,20 @@ def network_of(recipe: Recipe, facts: Facts, builder: Builder) -> nn.Module:
     return freeze(network, recipe.model.freeze, pictures.to(device_of(network)))
 
 
-@torch.no_grad()
 def condense(model: nn.Module, split: Split) -> Split:
     """Where only the last layer learns: features float32 ``(N, F)`` in place of the pictures."""
     inner = model.inner if isinstance(model, Regressor) else model
     if not isinstance(inner, Classifier) or not isinstance(inner.network, Frozen) or not inner.network.tail:
         return split
-    frozen, device = inner.network.eval(), device_of(inner)
-    pictures = split.tensor("image")
-    parts = [
-        frozen.features(inner.normalized(pictures[start : start + FEATURE_BATCH].to(device))).cpu()
-        for start in range(0, len(pictures), FEATURE_BATCH)
-    ]
-    return split.with_columns(image=torch.cat(parts))
+    return split.with_columns(image=features_of(inner, split.tensor("image")))
+
+
+@torch.no_grad()
+def features_of(model: Classifier, pictures: Tensor) -> Tensor:
+    """What the frozen layers of a classifier make of pictures, float32 ``(N, F)``; it is computed once."""
+    frozen, device = cast(Frozen, model.network).eval(), device_of(model)
+    parts = torch.split(pictures, FEATURE_BATCH)
+    return torch.cat([frozen.features(model.normalized(part.to(device))).cpu() for part in parts])
 
 
 def build_classifier(recipe: Recipe, facts: Facts, builder: Builder) -> nn.Module:
@@ -186,6 +187,37 @@ def thumbnail(raw: Any, facts: Facts) -> Tensor:
     return images.decode(raw, PictureRules.from_facts(facts["rules"]))
 
 
+def insight(model: nn.Module, facts: Facts, raw: Any) -> list[Insight]:
+    """The picture as the model sees it."""
+    return [_seen(_one(facts, raw))]
+
+
+def class_insight(model: nn.Module, facts: Facts, raw: Any) -> list[Insight]:
+    """The picture as the model sees it, and what in it spoke for the most probable class."""
+    from flambeau.models.gradcam import grad_cam
+    from flambeau.report.pictures import heated
+
+    pictures = _one(facts, raw)
+    with torch.inference_mode():
+        best = model(pictures.to(device_of(model))).argmax(1)
+    heat = grad_cam(model, pictures.to(device_of(model)), best.clone())
+    if heat is None:
+        return [_seen(pictures)]
+    about = f"What spoke for {facts['classes'][int(best)]}: the redder, the more (Grad-CAM)."
+    return [_seen(pictures), Insight(about, preview.png(heated(pictures[0], heat[0])))]
+
+
+def _one(facts: Facts, raw: Any) -> Tensor:
+    """A single picture as the network gets it, uint8 ``(1, C, H, W)``."""
+    return Split(read({"image": [raw]}, facts)).tensor("image")
+
+
+def _seen(pictures: Tensor) -> Insight:
+    _, channels, height, width = pictures.shape
+    colours = "grey" if channels == 1 else "in colour"
+    return Insight(f"As the model sees it: {width} × {height} pixels, {colours}.", preview.png(pictures[0]))
+
+
 def require_target(split: Split, info: Mapping[str, Any], column: str, forms: str) -> None:
     """Refuses data whose pictures have another kind of target than a task learns.
 
@@ -230,6 +262,7 @@ VIEW_FIELDS: Mapping[str, Any] = {
     "inputs": picture_inputs,
     "about": about,
     "thumbnail": thumbnail,
+    "insight": insight,
 }
 TASK_FIELDS: Mapping[str, Any] = {
     "family": "pictures",

@@ -100,9 +100,10 @@ INTAKE = Intake(
 )
 
 VIEW = View(
-    **image_inputs.VIEW_FIELDS,
+    **{**image_inputs.VIEW_FIELDS, "insight": image_inputs.class_insight},
     line=tags.line,
     cells=tags.cells,
+    truth=lambda rows, facts: captions(facts["classes"], rows),
     breakdown=tags.breakdown,
     report=report,
     tell=lambda outcome, recipe: [*tags.tell(outcome)],

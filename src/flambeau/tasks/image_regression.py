@@ -112,6 +112,7 @@ VIEW = View(
     **image_inputs.VIEW_FIELDS,
     line=numbers.line,
     cells=numbers.cells,
+    truth=lambda rows, facts: captions(rows),
     breakdown=numbers.breakdown,
     report=report,
     tell=lambda outcome, recipe: [*numbers.tell(outcome)],

@@ -63,19 +63,19 @@ def phases_of(recipe: Recipe, facts: Facts, forward: Forward) -> tuple[Phase, ..
 
 
 def _cross_entropy(logits: Tensor, wanted: Tensor, weight: Tensor | None, smoothing: float) -> Tensor:
-    return F.cross_entropy(logits, wanted, weight, reduction="sum", label_smoothing=smoothing)
+    return F.cross_entropy(logits, wanted, weight=weight, reduction="sum", label_smoothing=smoothing)
 
 
 def _nll(outputs: Tensor, wanted: Tensor, weight: Tensor | None, smoothing: float) -> Tensor:
     """Negative log-likelihood of outputs that are log-probabilities already."""
     if wanted.is_floating_point():
         return -(outputs * (wanted if weight is None else wanted * weight)).sum()
-    return F.nll_loss(outputs, wanted, weight, reduction="sum")
+    return F.nll_loss(outputs, wanted, weight=weight, reduction="sum")
 
 
 def _kl(logits: Tensor, wanted: Tensor, weight: Tensor | None, smoothing: float) -> Tensor:
     """Kullback-Leibler divergence: cross-entropy less the wanted distribution's own entropy, which is 0 for a class."""
-    crossed = F.cross_entropy(logits, wanted, weight, reduction="sum")
+    crossed = F.cross_entropy(logits, wanted, weight=weight, reduction="sum")
     if not wanted.is_floating_point():
         return crossed
     own: Tensor = torch.special.xlogy(wanted, wanted)
@@ -154,6 +154,11 @@ def decode(outputs: Batch, facts: Facts) -> list[dict[str, Any]]:
     # By logits: what wins is what wins when accuracy is counted, also where probabilities round to equals.
     rows = zip(outputs["probabilities"].tolist(), outputs["logits"].tolist(), strict=True)
     return [answers.class_of(facts["classes"], probabilities, logits) for probabilities, logits in rows]
+
+
+def truth(rows: Split, facts: Facts) -> list[str]:
+    """The class of each row."""
+    return [str(facts["classes"][label]) for label in rows.tensor("label").tolist()]
 
 
 line, cells = answers.class_line, answers.class_cells

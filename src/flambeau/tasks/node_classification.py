@@ -252,6 +252,7 @@ VIEW = View(
     inputs=inputs,
     line=labels.line,
     cells=labels.cells,
+    truth=labels.truth,
     breakdown=labels.breakdown,
     report=report,
     tell=tell,

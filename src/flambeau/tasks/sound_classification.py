@@ -22,7 +22,7 @@ from flambeau.errors import DataError
 from flambeau.models.spectrogram import LogMel, SoundClassifier, frames
 from flambeau.program import Call, Graph, Port, Predicting, Program, Wish
 from flambeau.recipe import Part, Recipe
-from flambeau.task import Intake, Outcome, Shown, Task, View
+from flambeau.task import Insight, Intake, Outcome, Shown, Task, View
 from flambeau.tasks import image_inputs, labels
 from flambeau.tasks.common import column_checks, tensors
 from flambeau.tasks.wires import wires
@@ -243,6 +243,15 @@ def pictures_of(sound: Tensor, facts: Facts) -> Tensor:
     return torch.cat([spectrogram_pictures(front(part)) for part in torch.split(sound, 256)])
 
 
+def insight(model: nn.Module, facts: Facts, raw: Any) -> list[Insight]:
+    """The spectrogram of a recording, as the model is given it."""
+    from flambeau.data.preview import png
+
+    heard = Split(read({"sound": [raw]}, facts)).tensor("sound")
+    about = f"As the model hears it: {facts['length'] / facts['rate']:.2f} s, low pitches at the bottom."
+    return [Insight(about, png(pictures_of(heard, facts)[0]))]
+
+
 def report(outcome: Outcome) -> tuple[list[Any], list[Any]]:
     """Headline numbers and sections: scores, confusion, classes, calibration, mistakes and samples as spectrograms."""
     from flambeau.report.pictures import (
@@ -323,11 +332,13 @@ VIEW = View(
     inputs=sound_inputs,
     line=labels.line,
     cells=labels.cells,
+    truth=labels.truth,
     breakdown=labels.breakdown,
     report=report,
     tell=tell,
     about=about,
     samples=shown_samples,
+    insight=insight,
     private=("counts",),
 )
 

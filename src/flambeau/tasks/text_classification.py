@@ -256,6 +256,7 @@ VIEW = View(
     inputs=text_inputs,
     line=labels.line,
     cells=labels.cells,
+    truth=labels.truth,
     breakdown=labels.breakdown,
     report=report,
     tell=tell,

@@ -23,7 +23,7 @@ from flambeau.metrics import translation as scores
 from flambeau.models.search import END, PAD, SPECIALS, START, UNKNOWN
 from flambeau.models.translator import Translator, check_translator
 from flambeau.recipe import NonNegative, Part, Recipe
-from flambeau.task import Breakdown, Intake, Outcome, Shown, Task, View
+from flambeau.task import Breakdown, Insight, Intake, Outcome, Shown, Task, View
 from flambeau.tasks import answers, translation_program
 from flambeau.tasks.common import classless_checks, optimizer_checks, optimizer_of, tensors
 from flambeau.tasks.wires import wires
@@ -298,20 +298,53 @@ def _looks(outcome: Outcome) -> list[tuple[list[str], list[str], Tensor]]:
     """For a few sentences the pieces of source and translation, and where attention went, ``(T, S)``."""
     from flambeau.report.translation import ATTENTION, fit_to_show
 
-    network = cast(Translator, outcome.model).network
+    outputs = outcome.evaluation.outputs
+    rows = fit_to_show((outputs["source"] != PAD).sum(1))[:ATTENTION]
+    found = [attended(outcome.model, outcome.facts, outputs["source"][row], outputs["tokens"][row]) for row in rows]
+    return [look for look in found if look is not None]
+
+
+@torch.no_grad()
+def attended(
+    model: nn.Module, facts: Facts, source: Tensor, target: Tensor
+) -> tuple[list[str], list[str], Tensor] | None:
+    """Pieces of a source and of its translation, and how much each of these looked at each of those, or None.
+
+    Args:
+        model: A translator.
+        facts: Its ``tokenizer``.
+        source: Tokens, ``(S,)``, padded or not.
+        target: Tokens of the translation, likewise ``(T,)``.
+
+    Returns:
+        The weights are ``(T, S)`` from 0 to 1.
+    """
+    network = cast(Translator, model).network
     attend = getattr(network, "attention", None)
     if attend is None:
-        return []
-    outputs, tokenizer = outcome.evaluation.outputs, outcome.facts["tokenizer"]
+        return None
+    source, target = (tokens[tokens != PAD].cpu() for tokens in (source, target))
+    before = torch.cat([torch.tensor([START]), target[:-1]])
     device = device_of(network)
-    made = []
-    for row in fit_to_show((outputs["source"] != PAD).sum(1))[:ATTENTION]:
-        source, target = (outputs[name][row][outputs[name][row] != PAD] for name in ("source", "tokens"))
-        before = torch.cat([torch.tensor([START]), target[:-1]])
-        with torch.no_grad():
-            weights = attend(source[None].to(device), before[None].to(device))[0].float().cpu()
-        made.append((_pieces(tokenizer, source), _pieces(tokenizer, target), weights))
-    return made
+    weights: Tensor = attend(source[None].to(device), before[None].to(device))[0].float().cpu()
+    return _pieces(facts["tokenizer"], source), _pieces(facts["tokenizer"], target), weights
+
+
+def insight(model: nn.Module, facts: Facts, raw: Any) -> list[Insight]:
+    """The pieces of a sentence and of its translation, and what each of these looked at."""
+    batch = collate(read({"source": [raw]}, facts))
+    device = device_of(model)
+    with torch.inference_mode():
+        found = predict(model, {name: value.to(device) for name, value in batch.items()})
+    look = attended(model, facts, batch["source"][0], found["tokens"][0])
+    if look is None:
+        return []
+    columns, rows, weights = look
+    about = (
+        "What each piece of the translation (a row) looked at in the sentence (the columns): the stronger the colour, "
+        "the more. A dot is a space."
+    )
+    return [Insight(about, columns=columns, rows=rows, weights=weights.tolist())]
 
 
 def _pieces(tokenizer: str, tokens: Tensor) -> list[str]:
@@ -376,6 +409,8 @@ VIEW = View(
     inputs=sentence_inputs,
     line=answers.translation_line,
     cells=answers.translation_cells,
+    insight=insight,
+    truth=lambda rows, facts: [str(text) for text in rows["target"]],
     breakdown=breakdown,
     report=report,
     tell=tell,

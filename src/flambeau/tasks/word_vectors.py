@@ -150,10 +150,7 @@ def _sparse_optimizer(recipe: Recipe) -> Factory:
         if recipe.optimizer.name != "adam" or recipe.model.name not in ("skip-gram", "cbow"):
             return optimizer_of(recipe)(parameters)
         part = recipe.optimizer
-        made = torch.optim.SparseAdam([parameter for _, parameter in parameters], lr=part.rate, betas=part.betas)
-        for group in made.param_groups:
-            group["initial_lr"] = part.rate
-        return made
+        return torch.optim.SparseAdam([parameter for _, parameter in parameters], lr=part.rate, betas=part.betas)
 
     return make
 

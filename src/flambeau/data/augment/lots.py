@@ -17,8 +17,8 @@ def draws(draw: Draw, stream: int, n: int) -> Tensor:
         stream: Tells independent uses apart.
         n: How many numbers a row.
     """
-    rows = keys(key(draw.seed, draw.epoch, stream), draw.rows)
-    columns = torch.arange(n, dtype=torch.int64, device=rows.device)
-    bits = keys(key(stream, n), rows.unsqueeze(1) ^ keys(key(stream), columns))
+    by_row = keys(key(draw.seed, draw.epoch, stream), draw.rows)
+    by_number = keys(key(stream), torch.arange(n, dtype=torch.int64, device=draw.rows.device))
+    bits = keys(key(stream, n), by_row.unsqueeze(1) ^ by_number)
     # 24 bits are what a float32 holds exactly, so that no number rounds up to 1.
     return ((bits >> 40) & 0xFFFFFF).to(torch.float32) / (1 << 24)

@@ -91,10 +91,9 @@ def columns(content: Callable[[str], bytes], *, where: object = None) -> dict[st
         content: Gives the uncompressed content of a file by its name.
         where: Named in errors.
     """
+    parts = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+    images, labels, test_images, test_labels = [idx.parse(content(f"{part}-ubyte"), where=where) for part in parts]
     return {
-        split: {
-            "image": idx.parse(content(f"{part}-images-idx3-ubyte"), where=where).unsqueeze(1),
-            "label": idx.parse(content(f"{part}-labels-idx1-ubyte"), where=where).long(),
-        }
-        for split, part in (("train", "train"), ("test", "t10k"))
+        "train": {"image": images.unsqueeze(1), "label": labels.long()},
+        "test": {"image": test_images.unsqueeze(1), "label": test_labels.long()},
     }
