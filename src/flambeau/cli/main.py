@@ -25,6 +25,7 @@ COMMANDS = {
     "sample": "sample:sample",
     "inspect": "inspect:inspect",
     "serve": "serve:serve",
+    "container": "container:container",
     "export": "export:export",
     "eject": "eject:eject",
     "import": "import_:import_",

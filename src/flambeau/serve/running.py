@@ -112,12 +112,14 @@ def loader(settings: Settings) -> Callable[[Path], Engine]:
     return load
 
 
-def set_threads(settings: Settings) -> None:
+def set_threads(settings: Settings, sources: Sequence[Source]) -> None:
     """Leaves a processor to the requests, where there is more than one."""
+    from flambeau.export.portable.card import format_of
+
     count = settings.threads or max(1, (os.cpu_count() or 1) - 1)
     os.environ.setdefault("OMP_NUM_THREADS", str(count))
-    if settings.engine == "torch":
-        import torch
+    if settings.engine == "torch" and any(format_of(source.path) != "onnx" for source in sources):
+        import torch  # which need not be there for ONNX files
 
         torch.set_num_threads(count)
 
@@ -165,7 +167,7 @@ def run(arguments: Sequence[str], settings: Settings, tell: Tell, started: Start
     sources = sources_of(arguments)
     listening = open_socket(settings.host, settings.port)
     try:
-        set_threads(settings)
+        set_threads(settings, sources)
         load = loader(settings)
         ready = [(source, *loaded(source, load)) for source in sources]
         return _to_end(_main(ready, load, listening, settings, tell, started))
