@@ -48,7 +48,8 @@ ALLOWED: dict[str, set[str]] = {
     "eject": BASE | BUILDING | NAMED | {"engine", "tasks", "workflow"},
     # A server of exported files has no PyTorch; what needs it is imported when a model of PyTorch is loaded.
     "serve": BASE | BUILDING | NAMED | {"engine", "tasks", "workflow", "export", "wire"},
-    "cli": BASE | BUILDING | NAMED | {"engine", "tasks", "workflow", "export", "eject", "serve"},
+    "container": BASE | BUILDING | NAMED | {"export", "serve"},
+    "cli": BASE | BUILDING | NAMED | {"engine", "tasks", "workflow", "export", "eject", "serve", "container"},
     "__main__": {"cli"},
 }
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flambeau import datasets
+    from flambeau.container.writing import write_container
     from flambeau.eject.writing import eject_run
     from flambeau.errors import FlambeauError
     from flambeau.export.importing import import_weights
@@ -50,6 +51,7 @@ __all__ = [
     "serve_models",
     "train",
     "train_folds",
+    "write_container",
 ]
 
 _HOMES = {
@@ -69,6 +71,7 @@ _HOMES = {
     "serve_models": "flambeau.serve.running",
     "train": "flambeau.workflow.training",
     "train_folds": "flambeau.workflow.folding",
+    "write_container": "flambeau.container.writing",
 }
 
 

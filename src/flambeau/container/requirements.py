@@ -98,14 +98,15 @@ def closure(lines: Iterable[str], ask: Requires, leave: Iterable[str] = ()) -> l
         >>> closure(["a"], tree.__getitem__), closure(["A[more]"], tree.__getitem__)
         (['a', 'b'], ['a', 'b', 'c'])
     """
+    left = set(leave)
     found: set[str] = set()
-    seen = {(str(name), "") for name in leave}
+    seen: set[tuple[str, str]] = set()
     waiting = [(Requirement(line), "serve") for line in lines]
     while waiting:
         requirement, by = waiting.pop()
         name = canonicalize_name(requirement.name)
         for extra in {"", *requirement.extras}:
-            if (name, extra) in seen or not applies(requirement.marker, by):
+            if name in left or (name, extra) in seen or not applies(requirement.marker, by):
                 continue
             seen.add((name, extra))
             try:
