@@ -24,7 +24,7 @@ from typing import Any
 GRACE = 10.0
 """Seconds after the last request in which answers are still waited for."""
 
-MOST = 1000
+LINES = 500
 """Connections of an open loop; what is due while all are busy waits for one, and its latency grows."""
 
 Told = Callable[["Line", int], None]
@@ -81,10 +81,11 @@ class Tally:
     """Latencies in seconds by status, and how many requests were sent."""
 
     def __init__(self) -> None:
-        self.sent = 0
+        self.sent = self.answered = 0
         self.latencies: dict[int, list[float]] = {}
 
     def note(self, status: int, seconds: float) -> None:
+        self.answered += 1
         self.latencies.setdefault(status, []).append(seconds)
 
     def told(self, seconds: float) -> dict[str, Any]:
@@ -140,39 +141,39 @@ async def closed(plan: dict[str, Any], request: bytes) -> dict[str, Any]:
 
 
 async def opened(plan: dict[str, Any], request: bytes) -> dict[str, Any]:
-    """Requests at even times."""
+    """Requests at even times, over connections that are open before the first is due."""
     loop = asyncio.get_running_loop()
     tally = Tally()
     idle: list[Line] = []
     waiting: deque[float] = deque()
-    lines = 0
-    answered = 0
+    opening: set[asyncio.Task[None]] = set()
 
-    def told(line: Line, status: int) -> None:
-        nonlocal answered, lines
-        answered += 1
-        tally.note(status, time.perf_counter() - line.due)
-        if not line.open:
-            lines -= 1
-        elif waiting:
+    async def another() -> None:
+        try:
+            _, line = await loop.create_connection(lambda: Line(request, told), "127.0.0.1", plan["port"])
+        except OSError:
+            return
+        free(line)
+
+    def free(line: Line) -> None:
+        if waiting:
             line.ask(waiting.popleft())
         else:
             idle.append(line)
 
-    async def another(due: float) -> None:
-        nonlocal lines, answered
-        try:
-            _, line = await loop.create_connection(lambda: Line(request, told), "127.0.0.1", plan["port"])
-            line.ask(due)
-        except OSError:
-            lines -= 1
-            answered += 1
-            tally.note(0, time.perf_counter() - due)
+    def told(line: Line, status: int) -> None:
+        tally.note(status, time.perf_counter() - line.due)
+        if line.open:
+            free(line)
+        else:  # the server closed it: a client would open another
+            task = asyncio.create_task(another())
+            opening.add(task)
+            task.add_done_callback(opening.discard)
 
-    count = int(plan["rate"] * plan["seconds"])
-    tasks: set[asyncio.Task[None]] = set()
+    for _ in range(LINES):
+        await another()
     begun = time.perf_counter()
-    for number in range(count):
+    for number in range(int(plan["rate"] * plan["seconds"])):
         due = begun + number / plan["rate"]
         pause = due - time.perf_counter()
         if pause > 0.0002 or number % 64 == 0:
@@ -180,21 +181,15 @@ async def opened(plan: dict[str, Any], request: bytes) -> dict[str, Any]:
         tally.sent += 1
         while idle and not idle[-1].open:
             idle.pop()
-            lines -= 1
         if idle:
             idle.pop().ask(due)
-        elif lines < MOST:
-            lines += 1
-            task = asyncio.create_task(another(due))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
         else:
             waiting.append(due)
     last = time.perf_counter()
-    while answered < tally.sent and time.perf_counter() < last + GRACE:
+    while tally.answered < tally.sent and time.perf_counter() < last + GRACE:
         await asyncio.sleep(0.01)
-    # The seconds until the last answer, so that a backlog that is worked off later is no goodput of its own.
-    return {**tally.told(max(plan["seconds"], time.perf_counter() - begun)), "late": last - begun - plan["seconds"]}
+    # Up to the last answer, so that a backlog that is worked off afterwards is no goodput of its own.
+    return {**tally.told(time.perf_counter() - begun), "late": last - begun - plan["seconds"]}
 
 
 def main() -> None:
