@@ -38,6 +38,7 @@ def around(server: Server, app: Any) -> Any:
         if found is None:
             await app(scope, receive, send)
             return
+        await server.turns.take()
         name, version, operation = found.groups()
         request = Request(scope, receive)
         if operation == "infer":

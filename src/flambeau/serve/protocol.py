@@ -6,6 +6,8 @@ The body has its limits where it is read (:mod:`flambeau.serve.bodies`).
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -48,17 +50,47 @@ class OneWrite:
             self._transport.write(b"".join(parts))
 
 
+_BUSY = b'{"error":"The server has more requests waiting than it takes on.","details":{"type":"Overloaded"}}'
+
+
+@dataclass(slots=True)
+class Crowd:
+    """How many requests have arrived whole and are not answered yet, over all connections.
+
+    One more is refused before anything is made of it: refusing by the application costs half of what answering does, so
+    that a server under twice its load would answer half as many.
+
+    Attributes:
+        most: When further ones are refused; 0 refuses none.
+        refused: Called for each that is.
+        inside: How many there are.
+    """
+
+    most: int = 0
+    refused: Callable[[], None] = lambda: None
+    inside: int = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether one more is too many."""
+        return 0 < self.most <= self.inside
+
+
 class GuardedProtocol(HttpToolsProtocol):
     """Closes connections whose head does not arrive in time, is too long, or that are too many.
 
     Args:
         limits: Of the server.
+        crowd: Of the server.
         arguments: Uvicorn's.
     """
 
-    def __init__(self, limits: Limits, **arguments: Any) -> None:
+    def __init__(self, limits: Limits, crowd: Crowd, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._limits = limits
+        self._crowd = crowd
+        self._inside = 0
+        self._refusing = False
         self._timer: asyncio.TimerHandle | None = None
         self._in_head = True
         self._in_message = False
@@ -75,6 +107,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, whoever closed it."""
         self._stop_timer()
+        self._crowd.inside -= self._inside
+        self._inside = 0
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -104,20 +138,53 @@ class GuardedProtocol(HttpToolsProtocol):
         """The head is there."""
         self._in_head = False
         self._stop_timer()
-        super().on_headers_complete()
+        idle = self.cycle is None or self.cycle.response_complete
+        self._refusing = idle and self._crowd.full and self.parser.get_method() == b"POST"
+        if self._refusing:
+            self._turn_away()
+        else:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        if not self._refusing:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The body is there."""
         self._in_message = False
         self._in_head, self._head = True, 0
         self._stop_timer()
-        super().on_message_complete()
+        if not self._refusing:
+            self._inside += 1
+            self._crowd.inside += 1
+            super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """The answer is out; whatever is left of a body that nobody reads must come soon."""
         super().on_response_complete()
+        if self._inside:
+            self._inside -= 1
+            self._crowd.inside -= 1
         if self._in_message:
             self._start_timer()
+
+    def _turn_away(self) -> None:
+        """Refuses a request whose head is there; the connection stays open where the client wants that."""
+        self._crowd.refused()
+        stays = self.parser.should_keep_alive()
+        lines = [
+            STATUS_LINE[503],
+            b"content-type: application/json\r\nretry-after: 1\r\n",
+            b"" if stays else b"connection: close\r\n",
+            b"content-length: %d\r\n\r\n" % len(_BUSY),
+            _BUSY,
+        ]
+        self.transport.write(b"".join(lines))
+        if stays:
+            self._start_timer()  # for the rest of the body
+        else:
+            self.transport.close()
 
     def _start_timer(self) -> None:
         self._stop_timer()
@@ -147,6 +214,6 @@ class GuardedProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-def guarded(limits: Limits) -> Any:
+def guarded(limits: Limits, crowd: Crowd) -> Any:
     """What uvicorn makes its connections with."""
-    return partial(GuardedProtocol, limits)
+    return partial(GuardedProtocol, limits, crowd)

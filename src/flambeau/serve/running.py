@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import uvicorn
 
     from flambeau.serve.gate import App
+    from flambeau.serve.protocol import Crowd
     from flambeau.serve.server import Server
 
 Tell = Callable[[str], None]
@@ -245,8 +246,11 @@ async def _main(
     tell: Tell,
     started: Started,
 ) -> int:
+    from flambeau.serve.protocol import Crowd
+
     async with application(ready, load, settings, tell) as (app, server):
-        http = http_server(app, settings.limits)
+        crowd = Crowd(settings.limits.queue * len(ready), server.telemetry.turned_away)
+        http = http_server(app, settings.limits, crowd)
         ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
         def end(number: int) -> None:
@@ -288,11 +292,11 @@ async def _when_started(http: uvicorn.Server, call: Callable[[], None]) -> None:
     call()
 
 
-def http_server(app: App, limits: Limits) -> uvicorn.Server:
+def http_server(app: App, limits: Limits, crowd: Crowd | None = None) -> uvicorn.Server:
     """What speaks HTTP; it leaves signals to its caller, who ends it by ``should_exit``."""
     import uvicorn
 
-    from flambeau.serve.protocol import guarded
+    from flambeau.serve.protocol import Crowd, guarded
 
     class Unsignalled(uvicorn.Server):
         """Leaves signals to us."""
@@ -303,7 +307,7 @@ def http_server(app: App, limits: Limits) -> uvicorn.Server:
 
     config = uvicorn.Config(
         app,
-        http=guarded(limits),
+        http=guarded(limits, crowd or Crowd()),
         ws="none",
         proxy_headers=False,
         log_config=None,

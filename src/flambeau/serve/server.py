@@ -21,6 +21,7 @@ from flambeau.serve.limits import Limits
 from flambeau.serve.repository import Repository, Served
 from flambeau.serve.telemetry import Telemetry
 from flambeau.serve.tensors import to_json
+from flambeau.serve.turns import Turns
 
 Made = TypeVar("Made")
 
@@ -54,6 +55,7 @@ class Server:
         self.limits = limits
         self.telemetry = telemetry
         self.bodies = Bodies(limits)
+        self.turns = Turns()
         self.draining = False
         self.aside = Aside(ASIDE, limits.deadline)
         self.tell = tell

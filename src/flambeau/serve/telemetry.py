@@ -46,6 +46,10 @@ class Telemetry:
         self._requests.labels(model, operation, str(status)).inc()
         self._seconds.labels(model, operation).observe(seconds)
 
+    def turned_away(self) -> None:
+        """Counts a request that was refused before it was known which model it is for."""
+        self._requests.labels("unknown", "unknown", "503").inc()
+
     def gone(self) -> None:
         """Counts a client that left."""
         self._gone.inc()
