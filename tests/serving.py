@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flambeau.serve.limits import Limits
+from flambeau.serve.protocol import Crowd
 from flambeau.serve.repository import loaded, sources_of
 from flambeau.serve.running import Settings, application, http_server, loader, open_socket
 from flambeau.serve.server import Server
@@ -69,7 +70,9 @@ class Client:
 
 
 @contextmanager
-def serving(*arguments: str | Path, limits: Limits | None = None, **settings: Any) -> Iterator[Client]:
+def serving(
+    *arguments: str | Path, limits: Limits | None = None, crowd: Crowd | None = None, **settings: Any
+) -> Iterator[Client]:
     """A server of these models for the ``with`` block; settings are those of ``Settings``."""
     wanted = Settings(port=0, device="cpu", limits=limits or Limits(), **{"reload": 0.0, **settings})
     load = loader(wanted)
@@ -81,7 +84,7 @@ def serving(*arguments: str | Path, limits: Limits | None = None, **settings: An
 
     async def main() -> None:
         async with application(ready, load, wanted, told.append) as (app, server):
-            http_ = http_server(app, wanted.limits)
+            http_ = http_server(app, wanted.limits, crowd)
             ending.append(http_)
             begun.append(Client(listening.getsockname()[1], server, asyncio.get_running_loop(), told))
             task = asyncio.create_task(http_.serve([listening]))

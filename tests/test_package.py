@@ -24,16 +24,13 @@ PACKAGE_FILES = [
     "recipes/tutorial/cifar10.toml",
     "report/page.html.j2",
     "report/page.css",
-<<<<<<< HEAD
     "serve/static/index.html",
     "serve/static/page.css",
     "serve/static/page.js",
     "serve/static/answers.js",
     "serve/static/card.js",
     "serve/static/icon.svg",
-=======
     "container/templates/Dockerfile.j2",
->>>>>>> f7910c4 (Say how a container is written, and try its steps in a fresh environment)
     "data/datasets/files/digits/NOTICE",
     "data/datasets/files/digits/images-idx3-ubyte.gz",
     "data/datasets/files/digits/labels-idx1-ubyte.gz",
