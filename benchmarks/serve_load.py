@@ -251,6 +251,12 @@ def measure(way: Way, body: str, options: argparse.Namespace, asked: dict[str, A
         closed = {clients: load(port, request, options.seconds, clients=clients) for clients in (1, 16, 64)}
         full = max(each["goodput"] for each in closed.values())
         opened = {share: load(port, request, options.seconds, rate=share * full) for share in SHARES}
+    late = max(each["late"] for each in opened.values())
+    if late > 0.05 * options.seconds:
+        print(
+            f"  note: {way.name}, {body}: the generator of load was {late:.2f} s late; this machine is too busy",
+            flush=True,
+        )
     return Measured(way, closed, opened)
 
 
@@ -285,11 +291,11 @@ def memory(way: Way, options: argparse.Namespace, asked: dict[str, Any]) -> list
 def told(measured: Measured, body: str) -> str:
     """A line of the table."""
     one, many = measured.closed[1], measured.closed[16]
-    half, twice = measured.opened[SHARES[1]], measured.opened[2.0]
+    most, twice = measured.opened[0.8], measured.opened[2.0]
     refused = "" if twice["refused_p99"] is None else f"{twice['refused_p99']:.1f}"
     cells = [
         measured.way.name, body, f"{one['p50']:.2f}", f"{many['goodput']:,.0f}", f"{many['p99']:.1f}",
-        f"{measured.peak:,.0f}", f"{half['p50']:.1f}", f"{half['p99']:.1f}", f"{twice['goodput']:,.0f}",
+        f"{measured.peak:,.0f}", f"{most['p50']:.1f}", f"{most['p99']:.1f}", f"{twice['goodput']:,.0f}",
         f"{(twice['p50'] or 0):.0f}", refused, str(measured.lost),
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |"
@@ -357,7 +363,7 @@ def prepared(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="A run of pictures of 28x28; by default one is trained.")
-    parser.add_argument("--seconds", type=float, default=3.0, help="Of each measurement.")
+    parser.add_argument("--seconds", type=float, default=2.0, help="Of each measurement.")
     parser.add_argument("--quick", action="store_true", help="A tenth of that: only to see that it works.")
     parser.add_argument("--long", action="store_true", help="Memory over many requests as well.")
     parser.add_argument("--requests", type=int, default=100_000, help="Of --long.")

@@ -222,7 +222,7 @@ def test_a_server_of_an_onnx_file_runs_with_the_pinned_packages_alone(folder: Pa
         "    if not kept & {name.lower().replace('_', '-') for name in names}: sys.modules[top] = None\n"
         "from flambeau.serve import running\n"
         "end = lambda address, sources: (print(address), os.kill(os.getpid(), signal.SIGTERM))\n"
-        "running.serve([sys.argv[1]], running.Settings(port=0), print, end)\n"
+        "running.run([sys.argv[1]], running.Settings(port=0), print, end)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, folder / "digits.onnx", *pins],
@@ -331,6 +331,10 @@ def test_the_steps_of_the_dockerfile_make_a_server_that_answers_as_predict(
                 )
                 (found,) = ask(built.port, name, body, kind)["predictions"]
                 assert close(found, its), name
+        page = http.client.HTTPConnection("127.0.0.1", built.port, timeout=30)
+        page.request("GET", "/")
+        assert b"<title>" in page.getresponse().read()
+        page.close()
         assert_drains(server, built.port)
     finally:
         server.kill()
