@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from pathlib import Path
 
+import pytest
 from serving import Client, serving
 
 from flambeau.serve.protocol import Crowd, OneWrite
@@ -38,22 +40,37 @@ def connected(client: Client) -> socket.socket:
     return socket.create_connection(("127.0.0.1", client.port), timeout=20)
 
 
-def test_a_full_server_refuses_before_the_body_and_keeps_the_connection(trained: Path) -> None:
+def test_a_full_server_refuses_what_comes_whole_and_keeps_the_connection(trained: Path) -> None:
     crowd = Crowd(most=1, inside=1)
     counted: list[int] = []
     crowd.refused = lambda: counted.append(1)
     with serving(f"it={trained}", crowd=crowd) as client, connected(client) as line:
-        line.sendall(REQUEST)  # the body is not sent yet
-        [refused] = replies(line, 1)
-        assert refused.startswith(b"HTTP/1.1 503 ")
-        assert b"retry-after: 1" in refused
-        assert b'"error"' in refused
-        line.sendall(b"body" + LIVE)
-        assert replies(line, 1)[0].startswith(b"HTTP/1.1 200 ")  # whoever asks for its health is let in
+        for number in range(2):
+            line.sendall(REQUEST + b"body")
+            [refused] = replies(line, 1)
+            assert refused.startswith(b"HTTP/1.1 503 ")
+            assert b"retry-after: 1" in refused
+            assert b'"error"' in refused
+            assert len(counted) == number + 1
+        line.sendall(LIVE)  # whoever asks for its health is let in
+        assert replies(line, 1)[0].startswith(b"HTTP/1.1 200 ")
         crowd.inside = 0
         line.sendall(REQUEST + b"body")
         assert replies(line, 1)[0].startswith(b"HTTP/1.1 400 ")  # it was looked at: these four bytes are no picture
-        assert (len(counted), crowd.inside) == (1, 0)
+        assert (len(counted), crowd.inside) == (2, 0)
+
+
+@pytest.mark.parametrize("parts", [[REQUEST, b"body"], [REQUEST[:30], REQUEST[30:] + b"body"]])
+def test_a_request_in_pieces_is_left_to_the_application(trained: Path, parts: list[bytes]) -> None:
+    crowd = Crowd(most=1, inside=1)
+    with serving(f"it={trained}", crowd=crowd) as client, connected(client) as line:
+        for part in parts:
+            line.sendall(part)
+            time.sleep(0.2)
+        assert replies(line, 1)[0].startswith(b"HTTP/1.1 400 ")
+        line.sendall(REQUEST + b"body" + LIVE)
+        assert [reply[9:12] for reply in replies(line, 2)] == [b"400", b"200"]
+        assert crowd.inside == 1
 
 
 def test_whoever_leaves_is_counted_out(trained: Path) -> None:

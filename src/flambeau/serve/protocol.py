@@ -51,14 +51,19 @@ class OneWrite:
 
 
 _BUSY = b'{"error":"The server has more requests waiting than it takes on.","details":{"type":"Overloaded"}}'
+_TURNED_AWAY = b"".join([
+    STATUS_LINE[503],
+    b"content-type: application/json\r\nretry-after: 1\r\ncontent-length: %d\r\n\r\n" % len(_BUSY),
+    _BUSY,
+])  # fmt: skip
 
 
 @dataclass(slots=True)
 class Crowd:
     """How many requests have arrived whole and are not answered yet, over all connections.
 
-    One more is refused before anything is made of it: refusing by the application costs half of what answering does, so
-    that a server under twice its load would answer half as many.
+    One more is refused before anything is made of it: refusing by the application costs so large a part of what answering
+    does that a server under twice its load answered half as many.
 
     Attributes:
         most: When further ones are refused; 0 refuses none.
@@ -90,7 +95,6 @@ class GuardedProtocol(HttpToolsProtocol):
         self._limits = limits
         self._crowd = crowd
         self._inside = 0
-        self._refusing = False
         self._timer: asyncio.TimerHandle | None = None
         self._in_head = True
         self._in_message = False
@@ -113,7 +117,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a request."""
-        if self.transport.is_closing():
+        if self.transport.is_closing() or (self._crowd.full and self._turned_away(data)):
             return
         if self._in_head:
             self._head += len(data)
@@ -138,27 +142,16 @@ class GuardedProtocol(HttpToolsProtocol):
         """The head is there."""
         self._in_head = False
         self._stop_timer()
-        idle = self.cycle is None or self.cycle.response_complete
-        self._refusing = idle and self._crowd.full and self.parser.get_method() == b"POST"
-        if self._refusing:
-            self._turn_away()
-        else:
-            super().on_headers_complete()
-
-    def on_body(self, body: bytes) -> None:
-        """A part of the body."""
-        if not self._refusing:
-            super().on_body(body)
+        super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """The body is there."""
         self._in_message = False
         self._in_head, self._head = True, 0
         self._stop_timer()
-        if not self._refusing:
-            self._inside += 1
-            self._crowd.inside += 1
-            super().on_message_complete()
+        self._inside += 1
+        self._crowd.inside += 1
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """The answer is out; whatever is left of a body that nobody reads must come soon."""
@@ -169,22 +162,26 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._in_message:
             self._start_timer()
 
-    def _turn_away(self) -> None:
-        """Refuses a request whose head is there; the connection stays open where the client wants that."""
+    def _turned_away(self, data: bytes) -> bool:
+        """Refuses a request that came whole and alone, as those of most clients do, without parsing it.
+
+        Whatever else there is goes to the application, which refuses it too, if the queue is still full.
+        """
+        idle = self.cycle is None or self.cycle.response_complete
+        if not idle or self._in_message or self._head or not data.startswith(b"POST "):
+            return False
+        end = data.find(b"\r\n\r\n")
+        head = data[: end + 2].lower()
+        length = head.partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0].strip()
+        whole = end > 0 and length == b"%d" % (len(data) - end - 4)
+        if not whole or b" http/1.1\r\n" not in head or b"\r\nconnection:" in head:
+            return False
+        self._stop_timer()
+        self._unset_keepalive_if_required()
         self._crowd.refused()
-        stays = self.parser.should_keep_alive()
-        lines = [
-            STATUS_LINE[503],
-            b"content-type: application/json\r\nretry-after: 1\r\n",
-            b"" if stays else b"connection: close\r\n",
-            b"content-length: %d\r\n\r\n" % len(_BUSY),
-            _BUSY,
-        ]
-        self.transport.write(b"".join(lines))
-        if stays:
-            self._start_timer()  # for the rest of the body
-        else:
-            self.transport.close()
+        self.transport.write(_TURNED_AWAY)
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        return True
 
     def _start_timer(self) -> None:
         self._stop_timer()

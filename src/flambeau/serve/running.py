@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import ipaddress
 import os
 import signal
@@ -268,8 +269,13 @@ async def _main(
         where = listening.getsockname()
         host = f"[{where[0]}]" if ":" in where[0] else where[0]
         address, sources = f"http://{host}:{where[1]}", [source for source, *_ in ready]
+        # A full collection of garbage looks at every object: with PyTorch a third of a million, none of it garbage,
+        # which would hold up all requests for more than a tenth of a second each time.
+        gc.collect()
+        gc.freeze()
         begun = asyncio.create_task(_when_started(http, lambda: started(address, sources)))
         await http.serve([listening])
+        gc.unfreeze()
         if not begun.done():
             begun.cancel()
         return ended.result() if ended.done() else 0

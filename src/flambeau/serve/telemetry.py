@@ -23,6 +23,7 @@ class Telemetry:
         ProcessCollector(registry=self.registry)
         given: dict[str, Any] = {"registry": self.registry}
         self._requests = Counter("flambeau_requests", "Requests answered.", ["model", "operation", "status"], **given)
+        self._turned_away = self._requests.labels("unknown", "unknown", "503")
         self._seconds = Histogram(
             "flambeau_request_seconds",
             "Seconds from the head of a request to its answer.",
@@ -48,7 +49,7 @@ class Telemetry:
 
     def turned_away(self) -> None:
         """Counts a request that was refused before it was known which model it is for."""
-        self._requests.labels("unknown", "unknown", "503").inc()
+        self._turned_away.inc()
 
     def gone(self) -> None:
         """Counts a client that left."""
