@@ -144,7 +144,7 @@ def _exported(path: Path, out: Path, network: Any, trust_code: bool, tell: Tell)
         return _copied_graphs(path, out)
     if form is not None:
         raise UsageError(
-            "Exported files of this format need PyTorch.",
+            "Of exported files a container takes those of ONNX alone.",
             where=path,
             expected="a run, a model file or an ONNX file",
             received=form,
@@ -157,11 +157,11 @@ def _exported(path: Path, out: Path, network: Any, trust_code: bool, tell: Tell)
 
 def _copied_graphs(path: Path, out: Path) -> Path:
     """An exported file under its new name, and for a translator the other one as well."""
-    from flambeau.export.portable.exported import TRANSLATION, read_card
+    from flambeau.export.portable.running import look
     from flambeau.export.portable.translating import files_of
 
-    card = read_card(path, "onnx")
-    if card.about.get("front") != TRANSLATION:
+    card = look(path, "onnx").card
+    if card.about.get("front") != "translation":
         out.write_bytes(path.read_bytes())
         return out
     made = {name: out.with_name(f"{out.stem}.{name}.onnx") for name in files_of(card)}

@@ -62,8 +62,8 @@ _TURNED_AWAY = b"".join([
 class Crowd:
     """How many requests have arrived whole and are not answered yet, over all connections.
 
-    One more is refused before anything is made of it: refusing by the application costs so large a part of what answering
-    does that a server under twice its load answered half as many.
+    One more is refused before anything is made of it. Refusing by the application costs so large a part of what
+    answering does that a server under twice its load answered half as many.
 
     Attributes:
         most: When further ones are refused; 0 refuses none.
