@@ -117,7 +117,7 @@ def _packed(source: Source, engine: str, aside: Path, network: Any, trust_code: 
         file = _copied(source, folder / f"{name}.safetensors")
     packed = Source(source.name, source.version, file)
     answering, _ = loaded(packed, lambda path: _opened(path, engine, trust_code))
-    return Packed(packed, {path.name: path.read_bytes() for path in sorted(folder.iterdir())}, answering)
+    return Packed(packed, {path.name: path.read_bytes() for path in sorted(folder.glob(f"*{file.suffix}"))}, answering)
 
 
 def _opened(path: Path, engine: str, trust_code: bool) -> Engine:
