@@ -90,12 +90,20 @@ def _plain(message: str) -> str:
     return message
 
 
+def _leave_garbage() -> None:
+    """Keeps Python from looking through all that was imported for what can be freed, though the process ends: 40 ms.
+
+    Packages that come with PyTorch count what is left then, and would call it leaked.
+    """
+    if "torch" not in sys.modules:
+        gc.freeze()
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits: 0 done, 2 misuse or bad input, 1 a bug of ours, 130 and 143 on signals."""
     given = sys.argv[1:] if arguments is None else arguments
     if arguments is None:  # the process is ours
-        # Python looks through all that was imported for what can be freed, though the process ends: 40 ms.
-        atexit.register(gc.freeze)
+        atexit.register(_leave_garbage)
     # GNU OpenMP, which PyTorch brings along on Linux, lets waiting threads spin for long: beside one other busy
     # program training took 5 to 15 times as long. Short spinning costs an idle machine nothing that could be measured.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")

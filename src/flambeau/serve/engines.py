@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -31,6 +32,26 @@ class Engine(Protocol):
 
     def answers(self, parts: Sequence[Any]) -> list[list[Answer]]:
         """The answers to each part's rows, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """Raw rows that are read where they are computed: for small inputs another thread costs more than it saves."""
+
+    rows: Sequence[Any]
+
+
+def computing(engine: Engine) -> Callable[[Sequence[Any]], list[list[Answer]]]:
+    """The engine's answers to parts that may still have to be read.
+
+    Example:
+        >>> computing(engine)([engine.read(["a"]), Unread(["b", "c"])])      # doctest: +SKIP
+    """
+
+    def compute(parts: Sequence[Any]) -> list[list[Answer]]:
+        return engine.answers([engine.read(part.rows) if isinstance(part, Unread) else part for part in parts])
+
+    return compute
 
 
 class TorchEngine:

@@ -102,6 +102,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Takes a connection on, unless there are too many."""
+        self._plain = transport
         super().connection_made(OneWrite(transport, self.loop))  # type: ignore[arg-type]
         if len(self.connections) > self._limits.connections:
             self._refuse(503, "There are too many connections.")
@@ -117,7 +118,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a request."""
-        if self.transport.is_closing() or (self._crowd.full and self._turned_away(data)):
+        if self._plain.is_closing() or (self._crowd.full and self._turned_away(data)):
             return
         if self._in_head:
             self._head += len(data)
@@ -176,11 +177,12 @@ class GuardedProtocol(HttpToolsProtocol):
         whole = end > 0 and length == b"%d" % (len(data) - end - 4)
         if not whole or b" http/1.1\r\n" not in head or b"\r\nconnection:" in head:
             return False
-        self._stop_timer()
-        self._unset_keepalive_if_required()
         self._crowd.refused()
-        self.transport.write(_TURNED_AWAY)
-        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        self._plain.write(_TURNED_AWAY)
+        self._stop_timer()
+        if self.timeout_keep_alive_task is None:  # else it goes on: a connection that is only ever refused ends with it
+            wait = self.timeout_keep_alive
+            self.timeout_keep_alive_task = self.loop.call_later(wait, self.timeout_keep_alive_handler)
         return True
 
     def _start_timer(self) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from flambeau.errors import FlambeauError, ModelError, UsageError, did_you_mean
 from flambeau.serve.batching import Batcher, Watch
-from flambeau.serve.engines import Engine
+from flambeau.serve.engines import Engine, computing
 from flambeau.serve.limits import Limits
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -161,9 +161,9 @@ class Repository:
         self.reloads: dict[str, int] = {"done": 0, "refused": 0}
 
     def add(self, source: Source, engine: Engine, mark: tuple[int, ...]) -> None:
-        """Takes a model on."""
+        """Takes a model on, whose file looked like this."""
         watch = self._watch(source.name, source.version)
-        batcher = Batcher(engine.answers, self._limits.rows, self._limits.queue, watch)
+        batcher = Batcher(computing(engine), self._limits.rows, self._limits.queue, watch)
         self._models.setdefault(source.name, {})[source.version] = Served(source, engine, batcher, mark)
 
     def __iter__(self) -> Iterator[Served]:

@@ -9,6 +9,7 @@ import ipaddress
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -273,6 +274,8 @@ async def _main(
         # which would hold up all requests for more than a tenth of a second each time.
         gc.collect()
         gc.freeze()
+        # The thread that computes gives Python's lock up after half a millisecond, not five, in which others come in.
+        sys.setswitchinterval(0.0005)
         begun = asyncio.create_task(_when_started(http, lambda: started(address, sources)))
         await http.serve([listening])
         gc.unfreeze()

@@ -17,6 +17,7 @@ from flambeau.errors import BadRows, FlambeauError, UsageError
 from flambeau.serve.aside import Aside
 from flambeau.serve.batching import Overloaded
 from flambeau.serve.bodies import Bodies, ClientGone, Refused
+from flambeau.serve.engines import Unread
 from flambeau.serve.limits import Limits
 from flambeau.serve.repository import Repository, Served
 from flambeau.serve.telemetry import Telemetry
@@ -28,7 +29,7 @@ Made = TypeVar("Made")
 JSON = "application/json"
 
 SMALL = 64 << 10
-"""Bytes of a body whose arrays and texts are read where they are: for those a change of threads takes longer."""
+"""Bytes of a body whose inputs are read where they are computed; those of larger ones are read on other threads."""
 
 ASIDE = 4
 """Pieces of long work, such as saliency maps and new examples, that are done or wait."""
@@ -95,9 +96,7 @@ class Server:
         until = time.monotonic() + self.limits.deadline
         served.batcher.require_room()
         engine = served.engine
-        cheap = size <= SMALL and not any(isinstance(row, bytes) for row in rows)
-        read = partial(engine.read, rows)
-        examples = read() if cheap else await self.in_thread(read)
+        examples = Unread(rows) if size <= SMALL else await self.in_thread(partial(engine.read, rows))
         try:
             return await while_connected(request, served.batcher.answer(examples, len(rows), until))
         except TimeoutError as error:

@@ -31,6 +31,7 @@ class Telemetry:
             buckets=SECONDS,
             **given,
         )
+        self._turned_away = self._requests.labels("unknown", "unknown", "503")
         self._gone = Counter("flambeau_clients_gone", "Requests whose client left before the answer.", **given)
         self._rows = Histogram(
             "flambeau_batch_rows", "Rows that were computed together.", ["model", "version"], buckets=ROWS, **given

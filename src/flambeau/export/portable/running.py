@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +90,9 @@ def onnx_session(path: Path) -> Any:
     options.log_severity_level = 4
     # Threads that wait by spinning would take the time of a second processor for nothing.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    if threads.isdigit():  # what other runtimes go by, and ONNX Runtime does not by itself
+        options.intra_op_num_threads = int(threads)
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the package raises classes of its own
