@@ -1,6 +1,6 @@
 """A run in each format that it can be exported to: file size, memory, and time a picture.
 
-Run it on an idle machine: `python benchmarks/export_formats.py RUN PICTURE [--formats onnx pt2] [--repeats 200]`.
+Run it on an idle machine: `python benchmarks/export_formats.py [RUN PICTURE] [--formats onnx pt2] [--repeats 200]`.
 
 Each file is used by a process of its own, through what `flambeau predict` uses, on one processor. Memory is the largest
 resident set of that process, with all that it had to import. The time is the median of single calls, decoding of the
@@ -16,6 +16,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from made import small
 
 import flambeau
 from flambeau import catalog
@@ -55,22 +57,32 @@ def variants(wanted: list[str] | None) -> list[tuple[str, str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("picture", type=Path)
+    parser.add_argument("run", type=Path, nargs="?", help="A run of pictures; by default one is trained.")
+    parser.add_argument("picture", type=Path, nargs="?")
     parser.add_argument("--formats", nargs="+")
     parser.add_argument("--repeats", type=int, default=200)
     options = parser.parse_args()
+    if options.picture is None:
+        with tempfile.TemporaryDirectory() as made:
+            run, picture = small.run(Path(made), "compact"), small.picture(Path(made))
+            table(run, picture, options.formats, options.repeats)
+    else:
+        table(options.run, options.picture, options.formats, options.repeats)
+
+
+def table(run: Path, picture: Path, formats: list[str] | None, repeats: int) -> None:
+    """Prints a line for each file."""
     print("| format | weights | file | memory of the process | a picture |\n|---|---|---|---|---|")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for name, weights in variants(options.formats):
+    for name, weights in variants(formats):
         with tempfile.TemporaryDirectory() as folder:
             suffix = catalog.find("formats", name).suffix
             try:
-                made = flambeau.export_model(options.run, Path(folder) / f"model{suffix}", name, weights=weights)
+                made = flambeau.export_model(run, Path(folder) / f"model{suffix}", name, weights=weights)
             except FlambeauError as error:
                 print(f"| `{name}` | {weights} | {error.problem} | | |")
                 continue
-            command = [sys.executable, "-c", ASK, made["out"], str(options.picture), str(options.repeats)]
+            command = [sys.executable, "-c", ASK, made["out"], str(picture), str(repeats)]
             done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
             told = json.loads(done.stdout) if done.returncode == 0 else None
             cost = f"{told['mib']:,.0f} MiB | {told['ms']:.2f} ms |" if told else "not asked by `predict` | |"

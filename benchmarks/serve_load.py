@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from made import small
 from PIL import Image
 
 HERE = Path(__file__).parent / "serving"
@@ -344,12 +345,7 @@ def prepared(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     import flambeau
 
     torch.set_num_threads(1)
-    run = options.model or folder / "run"
-    if options.model is None:
-        settings = ["log.tensorboard=false"]
-        flambeau.train(
-            "fashion-mnist-mini", model="lenet", epochs=2, settings=settings, device="cpu", out=run, quiet=True
-        )
+    run = options.model or small.run(folder, "lenet")
     model = flambeau.load(run)
     pictures = flambeau.datasets.load("fashion-mnist-mini").splits["test"].tensor("image")[:8, 0].numpy()
     return {

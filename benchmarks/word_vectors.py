@@ -101,10 +101,13 @@ def score_of_peer(run: Any, peer: Any) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("text", type=Path, nargs="+")
+    parser.add_argument("text", type=Path, nargs="*", help="Running text, such as WikiText-2.")
     parser.add_argument("--model", choices=["skip-gram", "cbow"], default="skip-gram")
     parser.add_argument("--epochs", type=int, default=5)
     options = parser.parse_args()
+    if not options.text:
+        print("not run: it needs running text, as in python benchmarks/word_vectors.py TEXT...")
+        return
     keep_freed_memory()  # as the command line does
     with tempfile.TemporaryDirectory() as folder:
         run, *mine = ours(unpacked(options.text, Path(folder)), options.model, options.epochs)
