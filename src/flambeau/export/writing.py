@@ -111,8 +111,10 @@ def _named(path: Path, form: Format | None = None) -> Path:
     """A path that can be the name of a file of a format.
 
     Raises:
-        UsageError: It is a folder, or does not end as the format's files have to.
+        UsageError: It is a folder or in none, or does not end as the format's files have to.
     """
+    if not path.parent.is_dir():
+        raise UsageError("There is no such folder to write to.", where=path.parent, remedy="Make it, or choose another.")
     if path.is_dir():
         raise UsageError(
             "This is a folder, and a file is to be written.",
@@ -224,8 +226,6 @@ def _speeds(program: Program, form: Format, call: Call, calls: Calls, folder: Pa
 
 def _aside(out: Path) -> tempfile.TemporaryDirectory[str]:
     """A folder beside a file that is to be written."""
-    if not out.parent.is_dir():
-        raise UsageError("There is no such folder to write to.", where=out.parent, remedy="Make it, or choose another.")
     try:
         return tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.")
     except OSError as error:
