@@ -114,7 +114,9 @@ def _named(path: Path, form: Format | None = None) -> Path:
         UsageError: It is a folder or in none, or does not end as the format's files have to.
     """
     if not path.parent.is_dir():
-        raise UsageError("There is no such folder to write to.", where=path.parent, remedy="Make it, or choose another.")
+        raise UsageError(
+            "There is no such folder to write to.", where=path.parent, remedy="Make it, or choose another."
+        )
     if path.is_dir():
         raise UsageError(
             "This is a folder, and a file is to be written.",
