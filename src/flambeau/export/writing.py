@@ -113,7 +113,7 @@ def _named(path: Path, form: Format | None = None) -> Path:
     Raises:
         UsageError: It is a folder or in none, or does not end as the format's files have to.
     """
-    if not path.parent.is_dir():
+    if form is not None and not path.parent.is_dir():
         raise UsageError(
             "There is no such folder to write to.", where=path.parent, remedy="Make it, or choose another."
         )
