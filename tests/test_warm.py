@@ -26,6 +26,12 @@ signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
 print(os.getpid(), flush=True)
 time.sleep(60)
 """
+POOL = """
+import concurrent.futures, sys
+pool = concurrent.futures.ThreadPoolExecutor(2)
+pool.submit(print, "done", flush=True).result()
+print("aside", file=sys.stderr)
+"""
 
 
 def python(forked: bool) -> str | Path:
@@ -37,11 +43,11 @@ def python(forked: bool) -> str | Path:
 def outcome(forked: bool, code: str, folder: Path) -> tuple[int, str, str]:
     environment = {**os.environ, "SAID": "yes"}
     line = [python(forked), "-c", code, "a", "--b"]
-    done = subprocess.run(line, capture_output=True, text=True, input="given", cwd=folder, env=environment)
+    done = subprocess.run(line, capture_output=True, text=True, input="given", cwd=folder, env=environment, timeout=60)
     return done.returncode, done.stdout, done.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize("code", [TELL, "raise ValueError('no')", "import sys; sys.exit('in words')"])
+@pytest.mark.parametrize("code", [TELL, POOL, "raise ValueError('no')", "import sys; sys.exit('in words')"])
 def test_arguments_streams_and_ends_are_those_of_a_fresh_process(code: str, tmp_path: Path) -> None:
     (tmp_path / "here.py").write_text("NAME = 'found'")
     assert outcome(True, code, tmp_path) == outcome(False, code, tmp_path)
