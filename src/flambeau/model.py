@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from flambeau import catalog, files
 from flambeau.columns import Split
-from flambeau.core import Builder, Facts, device_of
+from flambeau.core import Batch, Builder, Facts, device_of
 from flambeau.engine import device as devices
 from flambeau.engine.codec import without_aliases
 from flambeau.engine.evaluate import evaluation_mode
@@ -26,7 +26,7 @@ from flambeau.errors import DataError, FlambeauError, ModelError
 from flambeau.modelfile import Description, Header, pack, read_header
 from flambeau.recipe import Recipe, parse
 from flambeau.task import Task
-from flambeau.tasks.answers import asked
+from flambeau.tasks.answers import asked, with_doubt
 from flambeau.userfile import in_file
 
 if TYPE_CHECKING:
@@ -121,14 +121,15 @@ class Model:
     def answers(self, examples: Split) -> list[Any]:
         """The answers to examples, in order, as :meth:`predict` gives them."""
         batch = self.task.collate(examples.columns)
+        decoded = self.task.decode(self.outputs(batch), self.facts)
+        doubts = self.task.doubts(batch, self.facts)
+        return [with_doubt(row, doubt) for row, doubt in zip(decoded, doubts, strict=True)]
+
+    def outputs(self, batch: Batch) -> dict[str, Tensor]:
+        """What the network gives for a batch, on the model's device and without gradients."""
         on_device = {name: tensor.to(self.device) for name, tensor in batch.items()}
         with torch.inference_mode(), evaluation_mode(self.network):
-            decoded = self.task.decode(self.task.predict(self.network, on_device), self.facts)
-        doubts = self.task.doubts(batch, self.facts)
-        return [
-            {**row, "doubt": doubt} if doubt and isinstance(row, dict) else row
-            for row, doubt in zip(decoded, doubts, strict=True)
-        ]
+            return self.task.predict(self.network, on_device)
 
     def save(self, path: str | Path) -> Path:
         """Writes the model as one file, which :func:`load` reads.

@@ -10,10 +10,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 Arrays = dict[str, NDArray[Any]]
 """Arrays by name, rows in front; texts and files are object arrays of ``bytes``."""
+
+
+def objects(values: Sequence[bytes]) -> NDArray[Any]:
+    """Texts or files as an array, ``(N,)``."""
+    made = np.empty(len(values), dtype=object)
+    made[:] = values
+    return made
 
 
 @dataclass(frozen=True, slots=True)

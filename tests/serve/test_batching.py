@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flambeau.serve.batching import Batcher, Overloaded, Watch
+from flambeau.serve.batching import Batcher, Overloaded
 
 
 class Gate:
@@ -46,7 +46,7 @@ def test_what_waits_is_computed_together_up_to_the_rows_of_a_batch() -> None:
     async def main() -> None:
         gate = Gate()
         seen: list[int] = []
-        batcher = Batcher(gate, 4, 100, Watch(lambda rows, seconds: seen.append(rows)))
+        batcher = Batcher(gate, 4, 100, lambda rows, seconds: seen.append(rows))
         tasks = await _filled(batcher, gate, [[1], [2, 3], [4, 5], [6], [7, 8, 9, 10, 11, 12], [13]])
         found = await asyncio.gather(*tasks)
         assert found == [[0], [2], [4, 6], [8, 10], [12], [14, 16, 18, 20, 22, 24], [26]]

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from flambeau.columns import Columns, Split
 from flambeau.core import Batch, Metrics
-from flambeau.engine.evaluate import evaluation_mode
 from flambeau.errors import ModelError
 from flambeau.model import Model
 from flambeau.program import Call, Compared, Program, eager
@@ -106,8 +105,7 @@ def _compare(
     model: Model, program: Program, call: Call, raw: Columns | None, read: Split, verdict: Verdict, exact: bool
 ) -> tuple[Batch, dict[str, Tensor], dict[str, Tensor]]:
     batch = model.task.collate(read.columns)
-    with torch.inference_mode(), evaluation_mode(model.network):
-        wanted = model.task.predict(model.network, batch)
+    wanted = model.outputs(batch)
     found = program.predict(call, raw, batch)
     for output in program.compared:
         if output.name in wanted:

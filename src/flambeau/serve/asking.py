@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from flambeau.serve.bodies import Refused
-from flambeau.serve.tensors import decoded_texts, numbers, objects, parse_json, refused, require_rows, require_shape
-from flambeau.wire import Wire
+from flambeau.serve.tensors import decoded_texts, numbers, parse_json, refused, require_rows, require_shape
+from flambeau.wire import Wire, objects
 
 Named = list[tuple[str, Any]]
 """For each input the name that it came under, which may be empty, and the raw value."""

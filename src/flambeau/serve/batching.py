@@ -11,13 +11,16 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from flambeau.errors import FlambeauError
 
 Compute = Callable[[Sequence[Any]], list[list[Any]]]
 """Takes the examples of several requests, gives the answers of each."""
+
+Watch = Callable[[int, float], None]
+"""Told the rows and the seconds of each batch, on the event loop."""
 
 
 class Overloaded(FlambeauError):
@@ -51,13 +54,6 @@ class Job:
     given_up: bool = False
 
 
-@dataclass(slots=True)
-class Watch:
-    """What is told of each batch: rows and seconds. Called on the event loop."""
-
-    batch: Callable[[int, float], None] = field(default=lambda rows, seconds: None)
-
-
 class Batcher:
     """One thread that computes, and the jobs that wait for it. All methods are for the event loop's thread.
 
@@ -68,11 +64,11 @@ class Batcher:
         watch: Told of batches.
     """
 
-    def __init__(self, compute: Compute, rows: int, limit: int, watch: Watch | None = None) -> None:
+    def __init__(self, compute: Compute, rows: int, limit: int, watch: Watch = lambda rows, seconds: None) -> None:
         self._compute = compute
         self._rows = rows
         self._limit = limit
-        self._watch = watch or Watch()
+        self._watch = watch
         self._loop = asyncio.get_running_loop()
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._pace = 0.0
@@ -166,7 +162,7 @@ class Batcher:
     def _deliver(self, jobs: list[Job], results: list[list[Any] | Exception], seconds: float) -> None:
         if jobs:
             self._pace += 0.1 * (seconds / len(jobs) - self._pace)
-            self._watch.batch(sum(job.rows for job in jobs), seconds)
+            self._watch(sum(job.rows for job in jobs), seconds)
         for job, result in zip(jobs, results, strict=True):
             if job.done.done():
                 continue

@@ -27,6 +27,10 @@ class Engine(Protocol):
     about: Mapping[str, Any]
     """What there is to say of the model: ``task``, ``classes``, ``scores``, ``data``, ``provenance``."""
 
+    @property
+    def model(self) -> Model | None:
+        """The model in PyTorch, where that is what answers."""
+
     def read(self, rows: Sequence[Any]) -> Any:
         """Examples from raw rows. Raises ``BadRows`` naming those that cannot be read."""
 
@@ -80,13 +84,16 @@ class TorchEngine:
     def answers(self, parts: Sequence[Split]) -> list[list[Answer]]:
         """One forward pass over the rows of all parts."""
         from flambeau.columns import joined
+        from flambeau.export.portable.together import shared_out
 
         made = self.model.answers(parts[0] if len(parts) == 1 else joined(parts))
-        return _shared_out(made, [len(part) for part in parts])
+        return shared_out(made, [len(part) for part in parts])
 
 
 class ExportedEngine:
     """An exported file; one of ONNX needs no PyTorch."""
+
+    model = None
 
     def __init__(self, asked: Asked, wire: Wire, platform: str) -> None:
         self.platform = platform
@@ -101,12 +108,6 @@ class ExportedEngine:
     def answers(self, parts: Sequence[Any]) -> list[list[Answer]]:
         """The graph is called for the rows of all parts whose shapes are equal together."""
         return self.asked.answers(parts)
-
-
-def _shared_out(answers: list[Answer], counts: Sequence[int]) -> list[list[Answer]]:
-    """The answers of each part of so many rows."""
-    ends = [sum(counts[: place + 1]) for place in range(len(counts))]
-    return [answers[end - count : end] for end, count in zip(ends, counts, strict=True)]
 
 
 def torch_engine(path: Path, megapixels: float, *, network: Any, trust_code: bool, device: str) -> TorchEngine:

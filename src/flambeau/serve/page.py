@@ -134,7 +134,7 @@ async def _look(server: Server, showcases: Showcases, request: Request, served: 
 def described(served: Served) -> dict[str, Any]:
     """What the page is told of a model."""
     engine, about = served.engine, served.engine.about
-    model = getattr(engine, "model", None)
+    model = engine.model
     task = None if model is None else model.task
     select, counts = (None, False) if model is None else _scored(model)
     return {

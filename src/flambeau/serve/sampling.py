@@ -30,7 +30,7 @@ def model_of(served: Served, wanted: str) -> Model:
     Raises:
         UsageError: An exported file is served, which cannot do what is wanted.
     """
-    model: Model | None = getattr(served.engine, "model", None)
+    model = served.engine.model
     if model is None:
         raise UsageError(
             f"An exported file answers, but {wanted} it cannot.",

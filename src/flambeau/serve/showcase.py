@@ -247,19 +247,13 @@ def confusion_of(model: Model, stopping: Stopping) -> dict[str, Any]:
 
 
 def _count(model: Model, raw: Split, add: Callable[[Any, Any], None]) -> None:
-    import torch
-
-    from flambeau.engine.evaluate import evaluation_mode
     from flambeau.workflow.rows import readable
 
     found, _ = readable(model, raw)
     if not len(found):
         return
     batch = model.task.collate(found.columns)
-    on_device = {name: value.to(model.device) for name, value in batch.items()}
-    with torch.inference_mode(), evaluation_mode(model.network):
-        outputs = model.task.predict(model.network, on_device)
-    add({name: value.cpu() for name, value in outputs.items()}, batch)
+    add({name: value.cpu() for name, value in model.outputs(batch).items()}, batch)
 
 
 def data_url(png: bytes) -> str:

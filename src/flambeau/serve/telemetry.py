@@ -31,7 +31,6 @@ class Telemetry:
             buckets=SECONDS,
             **given,
         )
-        self._turned_away = self._requests.labels("unknown", "unknown", "503")
         self._gone = Counter("flambeau_clients_gone", "Requests whose client left before the answer.", **given)
         self._rows = Histogram(
             "flambeau_batch_rows", "Rows that were computed together.", ["model", "version"], buckets=ROWS, **given
@@ -68,7 +67,7 @@ class Telemetry:
             rows.observe(count)
             seconds.observe(took)
 
-        return Watch(batch)
+        return batch
 
     def follow(self, repository: Repository) -> None:
         """Reports what waits and what was reloaded, read when it is asked for."""

@@ -10,7 +10,7 @@ import base64
 import binascii
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flambeau.errors import UsageError
-from flambeau.wire import Arrays, Slot, Wire
+from flambeau.wire import Arrays, Slot, Wire, objects
 
 DATATYPES = {
     "BOOL": np.dtype("?"), "UINT8": np.dtype("u1"), "UINT16": np.dtype("<u2"), "UINT32": np.dtype("<u4"),
@@ -286,13 +286,6 @@ def decoded_texts(data: Iterable[Any], encoded: bool, where: str) -> list[bytes]
         except (binascii.Error, UnicodeEncodeError) as error:
             raise refused("A text cannot be decoded.", where, received=str(error)[:120]) from error
     return found
-
-
-def objects(values: Sequence[bytes]) -> NDArray[Any]:
-    """Texts or files as an array, ``(N,)``."""
-    made = np.empty(len(values), dtype=object)
-    made[:] = values
-    return made
 
 
 def answered(arrays: Arrays, wire: Wire, asked: Inference, model: str, version: str) -> tuple[bytes, int | None]:

@@ -180,6 +180,11 @@ KINDS = {
 """By ``answer.kind`` on the card of an exported file."""
 
 
+def with_doubt(row: Any, doubt: str | None) -> Any:
+    """An answer with what there is to doubt about its input."""
+    return {**row, "doubt": doubt} if doubt and isinstance(row, dict) else row
+
+
 def asked(rows: Sequence[Any], top: int | None, abstain_below: float | None) -> list[Any]:
     """Answers as someone wants them: only so many classes, and none where it is less sure than that.
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flambeau.errors import BadRows, DataError, FlambeauError
-from flambeau.wire import Arrays, Slot, Wire
+from flambeau.wire import Arrays, Slot, Wire, objects
 
 Answer = Mapping[str, Any]
 
@@ -91,9 +91,7 @@ def by_name(answers: Sequence[Answer], names: Sequence[str]) -> NDArray[np.float
 
 def texts_array(texts: Sequence[str]) -> NDArray[Any]:
     """Texts as UTF-8, ``(N,)``."""
-    made = np.empty(len(texts), dtype=object)
-    made[:] = [text.encode() for text in texts]
-    return made
+    return objects([text.encode() for text in texts])
 
 
 @dataclass(frozen=True, slots=True)

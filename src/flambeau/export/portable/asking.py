@@ -70,8 +70,3 @@ class Asked(Protocol):
         self, inputs: Sequence[Any], *, top: int | None = None, abstain_below: float | None = None
     ) -> list[Any]:
         """The answers to raw inputs, as :meth:`flambeau.Model.predict` gives them."""
-
-
-def with_doubt(row: Any, doubt: str | None) -> Any:
-    """An answer with what there is to doubt about its input."""
-    return {**row, "doubt": doubt} if doubt and isinstance(row, dict) else row

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from flambeau.data.doubts import of_prompt
 from flambeau.data.plain import pieces, prompt, prompt_inputs
 from flambeau.data.tokenizing import load_tokenizer, numbers_of
-from flambeau.export.portable.asking import Run, Shown, with_doubt
+from flambeau.export.portable.asking import Run, Shown
 from flambeau.export.portable.card import Card
 from flambeau.export.portable.running import File
 from flambeau.export.portable.singly import Singly
-from flambeau.tasks.answers import continuation_cells, continuation_line, continuation_of
+from flambeau.tasks.answers import continuation_cells, continuation_line, continuation_of, with_doubt
 
 
 class Continuing:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from flambeau.errors import BadRows, FlambeauError, ModelError, UsageError
-from flambeau.export.portable.asking import Asked, Front, Inputs, Rows, Run, Shown, with_doubt
+from flambeau.export.portable.asking import Asked, Front, Inputs, Rows, Run, Shown
 from flambeau.export.portable.card import Card
 from flambeau.export.portable.running import look
-from flambeau.export.portable.together import grouped, rows_of
-from flambeau.tasks.answers import KINDS, Answers, asked
+from flambeau.export.portable.together import grouped, rows_of, shared_out
+from flambeau.tasks.answers import KINDS, Answers, asked, with_doubt
 
 FRONTS = {"picture": "pictures", "sound": "sounds", "text": "texts"}
 """By ``preprocessing.front`` on the card the module whose ``FRONT`` makes the inputs, imported for such files only."""
@@ -93,8 +92,7 @@ class Exported:
         ]
         doubts = [doubt for each in rows for doubt in each.doubts]
         found = [with_doubt(answer, doubt) for answer, doubt in zip(plain, doubts, strict=True)]
-        ends = list(accumulate(sum(rows_of(each.inputs) for each in part) for part in parts))
-        return [found[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+        return shared_out(found, [sum(rows_of(each.inputs) for each in part) for part in parts])
 
     def _answered(self, inputs: Inputs) -> list[Any]:
         values, about = self.card.values, self.card.about["answer"]

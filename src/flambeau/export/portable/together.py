@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,17 @@ VALUES = 1 << 24
 def rows_of(batch: Inputs) -> int:
     """How many rows a batch has."""
     return len(next(iter(batch.values())))
+
+
+def shared_out(answers: Sequence[Any], counts: Sequence[int]) -> list[list[Any]]:
+    """The answers of each part, which has so many.
+
+    Example:
+        >>> shared_out(["a", "b", "c"], [2, 0, 1])
+        [['a', 'b'], [], ['c']]
+    """
+    ends = list(accumulate(counts))
+    return [list(answers[end - count : end]) for end, count in zip(ends, counts, strict=True)]
 
 
 def grouped(batches: Iterable[Inputs], about: Mapping[str, Any]) -> Iterator[Inputs]:

@@ -13,12 +13,12 @@ from flambeau.data.doubts import of_sentence
 from flambeau.data.inputs import sentence_error, sentence_inputs
 from flambeau.data.tokenizing import load_tokenizer, numbers_of
 from flambeau.errors import ModelError
-from flambeau.export.portable.asking import Run, Shown, with_doubt
+from flambeau.export.portable.asking import Run, Shown
 from flambeau.export.portable.card import Card
 from flambeau.export.portable.running import File, look
 from flambeau.export.portable.search import Arrays, Rules, search
 from flambeau.export.portable.singly import Singly
-from flambeau.tasks.answers import translation_cells, translation_line, translation_of
+from flambeau.tasks.answers import translation_cells, translation_line, translation_of, with_doubt
 
 ENCODER, STEP = "encoder", "step"
 
