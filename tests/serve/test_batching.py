@@ -32,11 +32,21 @@ def soon(seconds: float = 5.0) -> float:
     return time.monotonic() + seconds
 
 
+async def answer(batcher: Batcher, examples: list[int], rows: int, until: float) -> list[Any]:
+    """As a request waits for its answer."""
+    job = batcher.submit(examples, rows, until)
+    try:
+        async with asyncio.timeout(until - time.monotonic()):
+            return await job.done
+    finally:
+        batcher.leave(job)
+
+
 async def _filled(batcher: Batcher, gate: Gate, parts: list[list[int]]) -> list[asyncio.Task[list[Any]]]:
     """A job that is computed and these, which wait behind it."""
-    tasks = [asyncio.create_task(batcher.answer([0], 1, soon()))]
+    tasks = [asyncio.create_task(answer(batcher, [0], 1, soon()))]
     await asyncio.sleep(0.05)
-    tasks += [asyncio.create_task(batcher.answer(part, len(part), soon())) for part in parts]
+    tasks += [asyncio.create_task(answer(batcher, part, len(part), soon())) for part in parts]
     await asyncio.sleep(0.05)
     gate.open.set()
     return tasks
@@ -76,12 +86,12 @@ def test_a_job_too_many_is_refused_at_once_and_a_late_one_is_given_up() -> None:
     async def main() -> None:
         gate = Gate()
         batcher = Batcher(gate, 8, 2)
-        first = asyncio.create_task(batcher.answer([1], 1, soon()))
+        first = asyncio.create_task(answer(batcher, [1], 1, soon()))
         await asyncio.sleep(0.05)
-        late = asyncio.create_task(batcher.answer([2], 1, soon(0.1)))
+        late = asyncio.create_task(answer(batcher, [2], 1, soon(0.1)))
         await asyncio.sleep(0.02)
         with pytest.raises(Overloaded) as refused:
-            await batcher.answer([3], 1, soon())
+            await answer(batcher, [3], 1, soon())
         assert refused.value.seconds >= 1
         with pytest.raises(TimeoutError):
             await late

@@ -87,23 +87,22 @@ class Batcher:
         since = self._since
         return self._thread.is_alive() and (since is None or time.monotonic() - since < patience)
 
-    async def answer(self, examples: Any, rows: int, until: float) -> list[Any]:
-        """The answers to the examples.
+    def submit(self, examples: Any, rows: int, until: float) -> Job:
+        """A job for the examples, which the caller gives back by :meth:`leave`.
 
         Raises:
             Overloaded: Too many wait already.
-            TimeoutError: The time is over.
         """
         self.require_room()
         job = Job(examples, rows, until, self._loop.create_future())
         self.waiting += 1
         self._jobs.put(job)
-        try:
-            async with asyncio.timeout(until - time.monotonic()):
-                return await job.done
-        finally:
-            job.given_up = True
-            self.waiting -= 1
+        return job
+
+    def leave(self, job: Job) -> None:
+        """Nobody waits for the job any more; it is not computed if that has not begun."""
+        job.given_up = True
+        self.waiting -= 1
 
     async def close(self, patience: float) -> bool:
         """Computes what waits, then ends the thread; returns whether it has ended in so many seconds."""

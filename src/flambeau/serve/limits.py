@@ -30,3 +30,16 @@ class Limits:
     buffered: int = 256 << 20
     connections: int = 1024
     head: int = 32 << 10
+
+
+def allow_connections(limits: Limits) -> None:
+    """Lets this process have the files open that so many connections take, where the system's own limit is lower."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * limits.connections + 512
+    if least != resource.RLIM_INFINITY and least < wanted:
+        capped = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(least, capped), most))

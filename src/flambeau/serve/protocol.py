@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from flambeau.serve.front.heads import head_of
+from flambeau.serve.front.refusals import CROWDED, TURNED_AWAY, refusal, too_slow
 from flambeau.serve.limits import Limits
 
 
@@ -48,14 +50,6 @@ class OneWrite:
         parts, self._parts = self._parts, []
         if parts and not self._transport.is_closing():
             self._transport.write(b"".join(parts))
-
-
-_BUSY = b'{"error":"The server has more requests waiting than it takes on.","details":{"type":"Overloaded"}}'
-_TURNED_AWAY = b"".join([
-    STATUS_LINE[503],
-    b"content-type: application/json\r\nretry-after: 1\r\ncontent-length: %d\r\n\r\n" % len(_BUSY),
-    _BUSY,
-])  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -105,7 +99,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._plain = transport
         super().connection_made(OneWrite(transport, self.loop))  # type: ignore[arg-type]
         if len(self.connections) > self._limits.connections:
-            self._refuse(503, "There are too many connections.")
+            self._refuse(refusal(503, CROWDED))
         else:
             self._start_timer()
 
@@ -124,7 +118,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._head += len(data)
             # The bytes may hold a body too; only what comes before it counts.
             if self._head > self._limits.head and data.find(b"\r\n\r\n", 0, self._limits.head) < 0:
-                self._refuse(431, "The request's headers are too long.")
+                self._refuse(refusal(431, "The request's headers are too long."))
                 return
         super().data_received(data)
         idle = self.cycle is None or self.cycle.response_complete
@@ -169,16 +163,11 @@ class GuardedProtocol(HttpToolsProtocol):
         Whatever else there is goes to the application, which refuses it too, if the queue is still full.
         """
         idle = self.cycle is None or self.cycle.response_complete
-        if not idle or self._in_message or self._head or not data.startswith(b"POST "):
-            return False
-        end = data.find(b"\r\n\r\n")
-        head = data[: end + 2].lower()
-        length = head.partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0].strip()
-        whole = end > 0 and length == b"%d" % (len(data) - end - 4)
-        if not whole or b" http/1.1\r\n" not in head or b"\r\nconnection:" in head:
+        head = head_of(data) if idle and not self._in_message and not self._head else None
+        if head is None or head.closes or not head.length or len(data) != head.size + head.length:
             return False
         self._crowd.refused()
-        self._plain.write(_TURNED_AWAY)
+        self._plain.write(TURNED_AWAY)
         self._stop_timer()
         if self.timeout_keep_alive_task is None:  # else it goes on: a connection that is only ever refused ends with it
             wait = self.timeout_keep_alive
@@ -196,20 +185,12 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _too_slow(self) -> None:
         if not self.transport.is_closing():
-            self._refuse(408, f"The request did not arrive within {self._limits.read:g} s.")
+            self._refuse(too_slow(self._limits.read))
 
-    def _refuse(self, status: int, problem: str) -> None:
+    def _refuse(self, answer: bytes) -> None:
         """Answers without asking the application, unless an answer is on its way, and closes the connection."""
         if self.cycle is None or self.cycle.response_complete:
-            body = f'{{"error":"{problem}"}}'.encode()
-            lines = [
-                STATUS_LINE[status],
-                b"content-type: application/json\r\nconnection: close\r\n",
-                b"retry-after: 1\r\n" if status == 503 else b"",
-                b"content-length: %d\r\n\r\n" % len(body),
-                body,
-            ]
-            self.transport.write(b"".join(lines))
+            self.transport.write(answer)
         self.transport.close()
 
 

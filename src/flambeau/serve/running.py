@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from flambeau.errors import MissingExtra, UsageError
 from flambeau.serve.engines import Engine
-from flambeau.serve.limits import Limits
+from flambeau.serve.limits import Limits, allow_connections
+from flambeau.serve.looping import run as run_loop
 from flambeau.serve.repository import Repository, Source, loaded, sources_of
 
 if TYPE_CHECKING:
     import uvicorn
 
+    from flambeau.serve.front.process import FrontProcess
     from flambeau.serve.gate import App
     from flambeau.serve.protocol import Crowd
     from flambeau.serve.server import Server
@@ -168,14 +170,29 @@ def run(arguments: Sequence[str], settings: Settings, tell: Tell, started: Start
     require_packages()
     require_safe(settings)
     sources = sources_of(arguments)
-    listening = open_socket(settings.host, settings.port)
-    try:
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(open_socket(settings.host, settings.port))
+        front = front_of(listening, settings.limits, tell)
+        if front is not None:
+            stack.callback(front.kill)  # it starts while models are loaded
         set_threads(settings, sources)
         load = loader(settings)
         ready = [(source, *loaded(source, load)) for source in sources]
-        return _to_end(_main(ready, load, listening, settings, tell, started))
-    finally:
-        listening.close()
+        allow_connections(settings.limits)
+        return run_loop(_main(ready, load, listening, front, settings, tell, started))
+
+
+def front_of(listening: socket.socket, limits: Limits, tell: Tell) -> FrontProcess | None:
+    """The process that takes connections and refuses what is too much; None where there can be none, as on Windows."""
+    from flambeau.serve.front.process import FrontProcess
+
+    if not FrontProcess.SUPPORTED:
+        return None
+    try:
+        return FrontProcess(listening, limits)
+    except OSError as error:
+        tell(f"The server takes connections without a process in front of it, which could not be started: {error}")
+        return None
 
 
 def serve_models(
@@ -230,20 +247,11 @@ def told_of(address: str, sources: Sequence[Source]) -> str:
     return f"serving {', '.join(dict.fromkeys(source.name for source in sources))} at {address}"
 
 
-def _to_end(main: Any) -> int:
-    try:
-        import uvloop
-    except ImportError:  # Windows has none
-        code: int = asyncio.run(main)
-    else:
-        code = uvloop.run(main)
-    return code
-
-
 async def _main(
     ready: list[tuple[Source, Engine, tuple[int, ...]]],
     load: Callable[[Path], Engine],
     listening: socket.socket,
+    front: FrontProcess | None,
     settings: Settings,
     tell: Tell,
     started: Started,
@@ -253,20 +261,6 @@ async def _main(
     async with application(ready, load, settings, tell) as (app, server):
         crowd = Crowd(settings.limits.queue * len(ready), server.telemetry.turned_away)
         http = http_server(app, settings.limits, crowd)
-        ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-
-        def end(number: int) -> None:
-            if ended.done():
-                http.force_exit = True  # asked a second time: whatever is left is not waited for
-                return
-            ended.set_result(number)
-            server.draining = True
-            server.telemetry.draining()
-            http.should_exit = True
-
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            _on_signal(loop, number, end)
         where = listening.getsockname()
         host = f"[{where[0]}]" if ":" in where[0] else where[0]
         address, sources = f"http://{host}:{where[1]}", [source for source, *_ in ready]
@@ -276,12 +270,54 @@ async def _main(
         gc.freeze()
         # The thread that computes gives Python's lock up after half a millisecond, not five, in which others come in.
         sys.setswitchinterval(0.0005)
-        begun = asyncio.create_task(_when_started(http, lambda: started(address, sources)))
-        await http.serve([listening])
+        ended = _ended_by_signals(http, server, front)
+        async with _followed(front, server, tell):
+            begun = asyncio.create_task(_when_started(http, lambda: started(address, sources)))
+            await http.serve([listening if front is None else front.inner])
+            if front is not None:
+                await front.close(0.0 if http.force_exit else front.ENDING)
         gc.unfreeze()
-        if not begun.done():
-            begun.cancel()
+        begun.cancel()
         return ended.result() if ended.done() else 0
+
+
+@asynccontextmanager
+async def _followed(front: FrontProcess | None, server: Server, tell: Tell) -> AsyncIterator[None]:
+    """Listens to the process in front, once it is ready, until the end of the ``with`` block."""
+    if front is None:
+        yield
+        return
+    following = asyncio.create_task(front.follow(server.telemetry.front, tell))
+    await front.ready()
+    try:
+        yield
+    finally:
+        following.cancel()
+
+
+def _ended_by_signals(http: uvicorn.Server, server: Server, front: FrontProcess | None) -> asyncio.Future[int]:
+    """The number of the signal by which the end began; it lets requests finish, a second one does not."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[int] = loop.create_future()
+    ending: list[asyncio.Task[None]] = []
+
+    async def drain() -> None:
+        if front is not None:
+            await front.drain()
+        http.should_exit = True
+
+    def end(number: int) -> None:
+        if ended.done():
+            http.force_exit = True
+            return
+        ended.set_result(number)
+        server.draining = True
+        server.telemetry.draining()
+        ending.append(loop.create_task(drain()))
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        _on_signal(loop, number, end)
+    return ended
 
 
 def _on_signal(loop: asyncio.AbstractEventLoop, number: int, call: Callable[[int], None]) -> None:

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from math import inf
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -64,7 +65,7 @@ class Server:
 
     @property
     def ready(self) -> bool:
-        """Whether requests are answered: not while the server ends, or a model's thread is stuck."""
+        """Whether requests are to be sent here: not while the server ends, or a model's thread is stuck."""
         return not self.draining and self.repository.healthy()
 
     def find(self, name: str, version: str | None) -> Served:
@@ -95,32 +96,49 @@ class Server:
         """
         until = time.monotonic() + self.limits.deadline
         served.batcher.require_room()
-        engine = served.engine
-        examples = Unread(rows) if size <= SMALL else await self.in_thread(partial(engine.read, rows))
+        examples = Unread(rows) if size <= SMALL else await self.in_thread(partial(served.engine.read, rows))
+        job = served.batcher.submit(examples, len(rows), until)
         try:
-            return await while_connected(request, served.batcher.answer(examples, len(rows), until))
+            return await while_connected(request, job.done, until)
         except TimeoutError as error:
             raise Refused(504, f"The answer was not ready within {self.limits.deadline:g} s.") from error
+        finally:
+            served.batcher.leave(job)
 
 
-async def while_connected(request: Request, work: Awaitable[Made]) -> Made:
+async def while_connected(request: Request, work: Awaitable[Made], until: float = inf) -> Made:
     """The result of some work, which is given up when the client goes.
+
+    Args:
+        request: The client's.
+        work: Is cancelled when it is given up.
+        until: When it is given up as well, on the monotonic clock.
 
     Raises:
         ClientGone: It went.
+        TimeoutError: The time is over.
     """
     task = asyncio.ensure_future(work)
+    gone: asyncio.Future[Any] | None = None
     try:
-        await asyncio.wait({task}, timeout=PATIENCE)
-        while not task.done():
-            gone = asyncio.ensure_future(request.receive())
-            await asyncio.wait([task, gone], return_when=asyncio.FIRST_COMPLETED)
-            if gone.done() and gone.result()["type"] == "http.disconnect":
-                raise ClientGone
-            gone.cancel()
-        return task.result()
+        await asyncio.wait([task], timeout=min(PATIENCE, until - time.monotonic()))
+        if not task.done():
+            gone = asyncio.ensure_future(_left(request))
+            left = None if until == inf else until - time.monotonic()
+            await asyncio.wait([task, gone], timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientGone if gone is not None and gone.done() else TimeoutError
     finally:
         task.cancel()
+        if gone is not None:
+            gone.cancel()
+
+
+async def _left(request: Request) -> None:
+    """Returns when the client goes."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def problem_response(error: FlambeauError) -> Response:
@@ -153,8 +171,6 @@ async def measured(server: Server, operation: str, name: str, version: str | Non
     known = name if name in server.repository.names else "unknown"
     try:
         served = server.find(name, version)
-        if server.draining:
-            raise Refused(503, "The server is shutting down.", {"retry-after": "5", "connection": "close"})
         with served.used():
             response = await handle(served)
     except ClientGone:

@@ -31,6 +31,7 @@ class Telemetry:
             buckets=SECONDS,
             **given,
         )
+        self._known: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
         self._gone = Counter("flambeau_clients_gone", "Requests whose client left before the answer.", **given)
         self._rows = Histogram(
             "flambeau_batch_rows", "Rows that were computed together.", ["model", "version"], buckets=ROWS, **given
@@ -38,18 +39,28 @@ class Telemetry:
         self._compute = Histogram(
             "flambeau_batch_seconds", "Seconds of a batch.", ["model", "version"], buckets=SECONDS, **given
         )
+        self._in_front = Gauge("flambeau_front_waiting_requests", "Requests that wait in front of the server.", **given)
         self._draining = Gauge(
             "flambeau_draining", "1 while the server finishes what it has and takes no more.", **given
         )
 
     def request(self, model: str, operation: str, status: int, seconds: float) -> None:
         """Counts an answer."""
-        self._requests.labels(model, operation, str(status)).inc()
-        self._seconds.labels(model, operation).observe(seconds)
+        labels = (model, operation, str(status))
+        if labels not in self._known:
+            self._known[labels] = self._requests.labels(*labels), self._seconds.labels(model, operation)
+        count, times = self._known[labels]
+        count.inc()
+        times.observe(seconds)
 
     def turned_away(self) -> None:
         """Counts a request that was refused before it was known which model it is for."""
         self._turned_away.inc()
+
+    def front(self, refused: int, waiting: int) -> None:
+        """Counts what the process in front has refused since it last told, and what waits there."""
+        self._turned_away.inc(refused)
+        self._in_front.set(waiting)
 
     def gone(self) -> None:
         """Counts a client that left."""

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic_core import from_json
 
 from flambeau.errors import UsageError
 from flambeau.wire import Arrays, Slot, Wire, objects
@@ -57,16 +58,12 @@ def parse_json(text: bytes, where: str = "body") -> dict[str, Any]:
         UsageError: There is none.
     """
     try:
-        found = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
+        found = from_json(text, allow_inf_nan=False)
+    except ValueError as error:
         raise refused("This is not JSON.", where, "a JSON object in UTF-8", str(error)[:200]) from error
     if not isinstance(found, dict):
         raise refused("This is no JSON object.", where, "an object", type(found).__name__)
     return found
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no number in JSON")
 
 
 def understood(body: bytes, header: str | None, wire: Wire, most_rows: int) -> Inference:

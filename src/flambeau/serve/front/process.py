@@ -1,0 +1,147 @@
+"""The front as the server's process sees it: started, followed, ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from flambeau.serve.front.order import Order
+from flambeau.serve.limits import Limits
+
+Counted = Callable[[int, int], None]
+"""Told how many requests were refused since it was last told, and how many wait."""
+
+STARTING = 20.0
+"""Seconds that a process may take to start."""
+
+AGAIN = 0.5
+"""Seconds before another one is started for one that ended by itself."""
+
+
+class FrontProcess:
+    """The process in front of a server. Made before the event loop runs; the other methods are for the loop's thread.
+
+    Args:
+        listening: What clients connect to; closed when the server takes no more.
+        limits: Of the server.
+
+    Raises:
+        OSError: There can be none, as where nothing can be written to.
+
+    Attributes:
+        inner: What the server is to listen at.
+    """
+
+    SUPPORTED = hasattr(socket, "AF_UNIX") and sys.platform != "win32"
+    """Whether this system has what it takes."""
+
+    ENDING = 10.0
+    """Seconds that the process may take to end."""
+
+    def __init__(self, listening: socket.socket, limits: Limits) -> None:
+        self._listening = listening
+        self._limits = limits
+        self._folder = Path(tempfile.mkdtemp(prefix="flambeau-"))
+        self._ending = False
+        self._drained = asyncio.Event()
+        self._ready = asyncio.Event()
+        self.inner = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self.inner.bind(str(self._address))
+            self.inner.listen(1024)
+            self._process, self._control = self._started()
+        except OSError:
+            self.inner.close()
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
+
+    @property
+    def _address(self) -> Path:
+        return self._folder / "server"
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid
+
+    def _started(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            order = Order(self._listening.fileno(), theirs.fileno(), str(self._address), self._limits)
+            # Not -m alone: that would look for our modules, and for Python's own, in whatever folder this is.
+            package = str(Path(__file__).parents[3])
+            paths = [package, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "flambeau.serve.front", order.to_json()],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[self._listening.fileno(), theirs.fileno()],
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+            )
+        return process, ours
+
+    async def follow(self, counted: Counted, tell: Callable[[str], None]) -> None:
+        """Takes its reports, for ever; starts another one when it ends by itself."""
+        while True:
+            reader, self._writer = await asyncio.open_connection(sock=self._control)
+            while line := await _line(reader):
+                if line == b"ready\n":
+                    self._ready.set()
+                elif line == b"drained\n":
+                    self._drained.set()
+                else:
+                    counted(*map(int, line.split()[1:]))
+            self._writer.close()
+            if self._ending:
+                return
+            counted(0, 0)
+            self._process.wait()
+            tell(f"The process in front of the server ended ({self._process.returncode}); another one is started.")
+            await asyncio.sleep(AGAIN)
+            self._process, self._control = self._started()
+
+    async def ready(self) -> None:
+        """Returns when connections are taken."""
+        async with asyncio.timeout(STARTING):
+            await self._ready.wait()
+
+    async def drain(self) -> None:
+        """Takes no more connections; returns when all requests that waited have been passed on."""
+        self._ending = True
+        self._listening.close()
+        self._writer.write(b"drain\n")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1.0):
+                await self._drained.wait()
+
+    async def close(self, patience: float = ENDING) -> None:
+        """Ends it, when all answers have left it, or after so many seconds."""
+        self._ending = True
+        self._writer.close()
+        await asyncio.to_thread(self.kill, patience)
+
+    def kill(self, patience: float = 0.0) -> None:
+        """Ends it, at once or after some seconds in which it may do so by itself; further calls do nothing."""
+        try:
+            self._process.wait(patience)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self.inner.close()
+        self._control.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+async def _line(reader: asyncio.StreamReader) -> bytes:
+    """A line, or nothing at the end, however that came."""
+    try:
+        return await reader.readline()
+    except ConnectionError:
+        return b""
