@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from flambeau.serve.front.process import FrontProcess
 from flambeau.serve.limits import Limits
 from flambeau.serve.protocol import Crowd
 from flambeau.serve.repository import loaded, sources_of
-from flambeau.serve.running import Settings, application, http_server, loader, open_socket
+from flambeau.serve.running import Settings, application, followed, front_of, http_server, loader, open_socket
 from flambeau.serve.server import Server
 
 
@@ -41,12 +44,14 @@ class Client:
         server: What its requests share, to look at.
         loop: Its event loop.
         told: The sentences that it said.
+        front: The process in front of it.
     """
 
     port: int
     server: Server
     loop: asyncio.AbstractEventLoop
     told: list[str] = field(default_factory=list)
+    front: FrontProcess | None = None
 
     def ask(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Reply:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
@@ -71,27 +76,41 @@ class Client:
 
 @contextmanager
 def serving(
-    *arguments: str | Path, limits: Limits | None = None, crowd: Crowd | None = None, **settings: Any
+    *arguments: str | Path,
+    limits: Limits | None = None,
+    crowd: Crowd | None = None,
+    front: bool = False,
+    **settings: Any,
 ) -> Iterator[Client]:
-    """A server of these models for the ``with`` block; settings are those of ``Settings``."""
+    """A server of these models for the ``with`` block, with or without the process in front of it.
+
+    Settings are those of ``Settings``.
+    """
     wanted = Settings(port=0, device="cpu", limits=limits or Limits(), **{"reload": 0.0, **settings})
     load = loader(wanted)
     ready = [(source, *loaded(source, load)) for source in sources_of(map(str, arguments))]
     listening = open_socket("127.0.0.1", 0)
+    port = listening.getsockname()[1]
+    process = front_of(listening, wanted.limits, pytest.fail) if front else None
+    assert process is None or process.is_up()
     begun: list[Client] = []
     is_up, told = threading.Event(), []
     ending: list[Any] = []
 
     async def main() -> None:
         async with application(ready, load, wanted, told.append) as (app, server):
-            http_ = http_server(app, wanted.limits, crowd)
+            server.crowd = crowd or server.crowd
+            http_ = http_server(app, wanted.limits, server.crowd)
             ending.append(http_)
-            begun.append(Client(listening.getsockname()[1], server, asyncio.get_running_loop(), told))
-            task = asyncio.create_task(http_.serve([listening]))
-            while not http_.started:
-                await asyncio.sleep(0.005)
-            is_up.set()
-            await task
+            begun.append(Client(port, server, asyncio.get_running_loop(), told, process))
+            async with followed(process, server, told.append):
+                task = asyncio.create_task(http_.serve([listening if process is None else process.inner]))
+                while not http_.started:
+                    await asyncio.sleep(0.005)
+                is_up.set()
+                await task
+                if process is not None:
+                    await process.close()
 
     thread = threading.Thread(target=lambda: asyncio.run(main()))
     thread.start()

@@ -37,9 +37,9 @@ def picture(side: int = 8) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.fixture(scope="module")
-def client(trained: Path) -> Iterator[Client]:
-    with serving(f"digits={trained}", limits=SMALL) as found:
+@pytest.fixture(scope="module", params=[False, True], ids=["bare", "front"])
+def client(trained: Path, request: pytest.FixtureRequest) -> Iterator[Client]:
+    with serving(f"digits={trained}", limits=SMALL, front=request.param) as found:
         yield found
 
 
@@ -269,10 +269,10 @@ def slow_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.fixture
-def slow(slow_run: Path) -> Iterator[Client]:
+@pytest.fixture(params=[False, True], ids=["bare", "front"])
+def slow(slow_run: Path, request: pytest.FixtureRequest) -> Iterator[Client]:
     Slow.pause = 0.0
-    with serving(f"digits={slow_run}", limits=SMALL, network=Slow) as found:
+    with serving(f"digits={slow_run}", limits=SMALL, network=Slow, front=request.param) as found:
         Slow.rows = 0
         Slow.running.clear()
         yield found
@@ -321,8 +321,9 @@ def test_fault_40_what_a_client_that_left_had_asked_is_not_computed(slow: Client
     assert b"flambeau_clients_gone_total 3.0" in slow.get("/metrics").body
 
 
-def test_fault_40_an_answer_past_the_deadline_is_a_504(slow_run: Path) -> None:
-    with serving(f"digits={slow_run}", limits=Limits(deadline=0.3), network=Slow) as client:
+@pytest.mark.parametrize("front", [False, True], ids=["bare", "front"])
+def test_fault_40_an_answer_past_the_deadline_is_a_504(slow_run: Path, front: bool) -> None:
+    with serving(f"digits={slow_run}", limits=Limits(deadline=0.3), network=Slow, front=front) as client:
         Slow.pause = 0.8
         reply = client.post(PATH, picture(), "image/png")
         assert reply.status == 504

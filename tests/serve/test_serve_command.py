@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,12 +62,10 @@ def process(*arguments: object, **environment: str) -> Iterator[tuple[subprocess
 
 
 def asked(address: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Any]:
-    connection = http.client.HTTPConnection(address.partition("//")[2], timeout=20)
-    connection.request("POST" if body else "GET", path, body, {"content-type": "image/png", **headers})
-    reply = connection.getresponse()
-    found = reply.status, json.loads(reply.read())
-    connection.close()
-    return found
+    with contextlib.closing(http.client.HTTPConnection(address.partition("//")[2], timeout=20)) as connection:
+        connection.request("POST" if body else "GET", path, body, {"content-type": "image/png", **headers})
+        reply = connection.getresponse()
+        return reply.status, json.loads(reply.read())
 
 
 @pytest.mark.slow
@@ -86,7 +86,8 @@ def test_the_end_lets_requests_finish(tmp_path: Path, number: signal.Signals) ->
     Image.new("L", (8, 8), 99).save(tmp_path / "p.png")
     body = (tmp_path / "p.png").read_bytes()
     found: list[int] = []
-    with process(run.path, "--network", f"{tmp_path / 'net.py'}:Slow") as (server, said):
+    # One goes in at a time: the others wait in front of the server.
+    with process(run.path, "--network", f"{tmp_path / 'net.py'}:Slow", "--max-rows", "1") as (server, said):
         path = "/v2/models/run/predict"
         threads = [
             threading.Thread(target=lambda: found.append(asked(said["address"], path, body)[0])) for _ in range(6)
@@ -102,6 +103,37 @@ def test_the_end_lets_requests_finish(tmp_path: Path, number: signal.Signals) ->
         assert found == [200] * 6
         with pytest.raises(ConnectionRefusedError):
             asked(said["address"], "/v2/health/live")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="No process is in front on Windows.")
+def test_what_is_refused_in_front_is_counted_and_a_server_that_is_killed_leaves_nothing(trained: Path) -> None:
+    with process(trained, "--queue", "1", "--max-rows", "1") as (server, said):
+        address = said["address"]
+        with contextlib.ExitStack() as stack:
+            lines = [
+                stack.enter_context(contextlib.closing(http.client.HTTPConnection(address.partition("//")[2])))
+                for _ in range(2)
+            ]
+            for line in lines:  # the first has a place, though it does not say all that it has to say
+                line.putrequest("POST", "/v2/models/run/predict")
+                line.putheader("Content-Length", "4")
+                line.endheaders()
+                time.sleep(0.2)
+            lines[1].send(b"body")
+            assert lines[1].getresponse().status == 503
+        time.sleep(0.2)
+        with urllib.request.urlopen(f"{address}/metrics") as reply:
+            counted = reply.read()
+        assert b'flambeau_requests_total{model="unknown",operation="unknown",status="503"} 1.0' in counted
+        server.kill()
+        server.wait()
+        until = time.monotonic() + 5
+        with pytest.raises(ConnectionRefusedError):
+            while time.monotonic() < until:
+                with contextlib.suppress(ConnectionResetError, http.client.RemoteDisconnected):
+                    asked(address, "/v2/health/live")
+                time.sleep(0.05)
 
 
 @pytest.mark.slow

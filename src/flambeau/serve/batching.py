@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from flambeau.errors import FlambeauError
@@ -21,6 +22,10 @@ Compute = Callable[[Sequence[Any]], list[list[Any]]]
 
 Watch = Callable[[int, float], None]
 """Told the rows and the seconds of each batch, on the event loop."""
+
+
+QUICK = 0.002
+"""Seconds of a job by itself below which waking a thread for it, on a processor that has slept, may double them."""
 
 
 class Overloaded(FlambeauError):
@@ -72,6 +77,7 @@ class Batcher:
         self._loop = asyncio.get_running_loop()
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._pace = 0.0
+        self._one = inf
         self._since: float | None = None
         self.waiting = 0
         self._thread = threading.Thread(target=self._work, name="flambeau-compute", daemon=True)
@@ -87,8 +93,14 @@ class Batcher:
         since = self._since
         return self._thread.is_alive() and (since is None or time.monotonic() - since < patience)
 
-    def submit(self, examples: Any, rows: int, until: float) -> Job:
+    def submit(self, examples: Any, rows: int, until: float, alone: bool = False) -> Job:
         """A job for the examples, which the caller gives back by :meth:`leave`.
+
+        Args:
+            examples: As the engine reads them.
+            rows: How many.
+            until: When nobody waits any more, on the monotonic clock.
+            alone: Nothing else is to be done meanwhile: what takes less time than waking a thread is computed at once.
 
         Raises:
             Overloaded: Too many wait already.
@@ -96,7 +108,12 @@ class Batcher:
         self.require_room()
         job = Job(examples, rows, until, self._loop.create_future())
         self.waiting += 1
-        self._jobs.put(job)
+        if alone and self.waiting == 1 and self._one < QUICK:
+            begun = time.monotonic()
+            results = self._results([job])
+            self._deliver([job], results, time.monotonic() - begun)
+        else:
+            self._jobs.put(job)
         return job
 
     def leave(self, job: Job) -> None:
@@ -161,6 +178,8 @@ class Batcher:
     def _deliver(self, jobs: list[Job], results: list[list[Any] | Exception], seconds: float) -> None:
         if jobs:
             self._pace += 0.1 * (seconds / len(jobs) - self._pace)
+            if len(jobs) == 1:
+                self._one = seconds if self._one == inf else (self._one + seconds) / 2
             self._watch(sum(job.rows for job in jobs), seconds)
         for job, result in zip(jobs, results, strict=True):
             if job.done.done():

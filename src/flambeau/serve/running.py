@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from flambeau.serve.server import Server
 
 Tell = Callable[[str], None]
+ALONE = "The server takes connections itself, for the process in front of it could not be started."
+
 Started = Callable[[str, list[Source]], None]
 """Called with the address and what is served once requests are answered."""
 
@@ -164,7 +166,7 @@ def run(arguments: Sequence[str], settings: Settings, tell: Tell, started: Start
         The number of the signal.
 
     Raises:
-        FlambeauError: A model cannot be loaded, or the address cannot be had. Nothing is listened at before all models
+        FlambeauError: A model cannot be loaded, or the address cannot be had. Nothing is answered before all models
             have been loaded and tried.
     """
     require_packages()
@@ -179,6 +181,9 @@ def run(arguments: Sequence[str], settings: Settings, tell: Tell, started: Start
         load = loader(settings)
         ready = [(source, *loaded(source, load)) for source in sources]
         allow_connections(settings.limits)
+        if front is not None and not front.is_up():
+            tell(ALONE)
+            front = None
         return run_loop(_main(ready, load, listening, front, settings, tell, started))
 
 
@@ -191,7 +196,7 @@ def front_of(listening: socket.socket, limits: Limits, tell: Tell) -> FrontProce
     try:
         return FrontProcess(listening, limits)
     except OSError as error:
-        tell(f"The server takes connections without a process in front of it, which could not be started: {error}")
+        tell(f"{ALONE} {error}")
         return None
 
 
@@ -256,11 +261,8 @@ async def _main(
     tell: Tell,
     started: Started,
 ) -> int:
-    from flambeau.serve.protocol import Crowd
-
     async with application(ready, load, settings, tell) as (app, server):
-        crowd = Crowd(settings.limits.queue * len(ready), server.telemetry.turned_away)
-        http = http_server(app, settings.limits, crowd)
+        http = http_server(app, settings.limits, server.crowd)
         where = listening.getsockname()
         host = f"[{where[0]}]" if ":" in where[0] else where[0]
         address, sources = f"http://{host}:{where[1]}", [source for source, *_ in ready]
@@ -271,7 +273,7 @@ async def _main(
         # The thread that computes gives Python's lock up after half a millisecond, not five, in which others come in.
         sys.setswitchinterval(0.0005)
         ended = _ended_by_signals(http, server, front)
-        async with _followed(front, server, tell):
+        async with followed(front, server, tell):
             begun = asyncio.create_task(_when_started(http, lambda: started(address, sources)))
             await http.serve([listening if front is None else front.inner])
             if front is not None:
@@ -282,17 +284,14 @@ async def _main(
 
 
 @asynccontextmanager
-async def _followed(front: FrontProcess | None, server: Server, tell: Tell) -> AsyncIterator[None]:
-    """Listens to the process in front, once it is ready, until the end of the ``with`` block."""
-    if front is None:
-        yield
-        return
-    following = asyncio.create_task(front.follow(server.telemetry.front, tell))
-    await front.ready()
+async def followed(front: FrontProcess | None, server: Server, tell: Tell) -> AsyncIterator[None]:
+    """Listens to the process in front until the end of the ``with`` block."""
+    following = None if front is None else asyncio.create_task(front.follow(server.telemetry.front, tell))
     try:
         yield
     finally:
-        following.cancel()
+        if following is not None:
+            following.cancel()
 
 
 def _ended_by_signals(http: uvicorn.Server, server: Server, front: FrontProcess | None) -> asyncio.Future[int]:
@@ -337,11 +336,11 @@ async def _when_started(http: uvicorn.Server, call: Callable[[], None]) -> None:
     call()
 
 
-def http_server(app: App, limits: Limits, crowd: Crowd | None = None) -> uvicorn.Server:
+def http_server(app: App, limits: Limits, crowd: Crowd) -> uvicorn.Server:
     """What speaks HTTP; it leaves signals to its caller, who ends it by ``should_exit``."""
     import uvicorn
 
-    from flambeau.serve.protocol import Crowd, guarded
+    from flambeau.serve.protocol import guarded
 
     class Unsignalled(uvicorn.Server):
         """Leaves signals to us."""
@@ -352,7 +351,7 @@ def http_server(app: App, limits: Limits, crowd: Crowd | None = None) -> uvicorn
 
     config = uvicorn.Config(
         app,
-        http=guarded(limits, crowd or Crowd()),
+        http=guarded(limits, crowd),
         ws="none",
         proxy_headers=False,
         log_config=None,

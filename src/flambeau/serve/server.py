@@ -20,6 +20,7 @@ from flambeau.serve.batching import Overloaded
 from flambeau.serve.bodies import Bodies, ClientGone, Refused
 from flambeau.serve.engines import Unread
 from flambeau.serve.limits import Limits
+from flambeau.serve.protocol import Crowd
 from flambeau.serve.repository import Repository, Served
 from flambeau.serve.telemetry import Telemetry
 from flambeau.serve.tensors import to_json
@@ -58,6 +59,7 @@ class Server:
         self.telemetry = telemetry
         self.bodies = Bodies(limits)
         self.turns = Turns()
+        self.crowd = Crowd(limits.queue * len(repository.names), telemetry.turned_away)
         self.draining = False
         self.aside = Aside(ASIDE, limits.deadline)
         self.tell = tell
@@ -96,8 +98,9 @@ class Server:
         """
         until = time.monotonic() + self.limits.deadline
         served.batcher.require_room()
-        examples = Unread(rows) if size <= SMALL else await self.in_thread(partial(served.engine.read, rows))
-        job = served.batcher.submit(examples, len(rows), until)
+        small = size <= SMALL
+        examples = Unread(rows) if small else await self.in_thread(partial(served.engine.read, rows))
+        job = served.batcher.submit(examples, len(rows), until, small and self.crowd.inside == 1)
         try:
             return await while_connected(request, job.done, until)
         except TimeoutError as error:
@@ -121,7 +124,8 @@ async def while_connected(request: Request, work: Awaitable[Made], until: float 
     task = asyncio.ensure_future(work)
     gone: asyncio.Future[Any] | None = None
     try:
-        await asyncio.wait([task], timeout=min(PATIENCE, until - time.monotonic()))
+        if not task.done():
+            await asyncio.wait([task], timeout=min(PATIENCE, until - time.monotonic()))
         if not task.done():
             gone = asyncio.ensure_future(_left(request))
             left = None if until == inf else until - time.monotonic()

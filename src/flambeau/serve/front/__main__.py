@@ -11,7 +11,7 @@ import sys
 
 from flambeau.serve.front.admission import Admission
 from flambeau.serve.front.connections import Client, Front
-from flambeau.serve.front.order import Order
+from flambeau.serve.front.order import DRAIN, DRAINED, READY, Order
 from flambeau.serve.limits import allow_connections
 from flambeau.serve.looping import run
 
@@ -30,17 +30,17 @@ async def serve(order: Order) -> None:
     reader, writer = await asyncio.open_connection(sock=socket.socket(fileno=order.control))
     listening = socket.socket(fileno=order.listening)
     server = await loop.create_server(lambda: Client(front), sock=listening, backlog=1024)
-    writer.write(b"ready\n")
+    writer.write(READY)
     reporting = asyncio.create_task(_report(front, writer))
     gc.collect()
     gc.freeze()
     drained = False
     while line := await reader.readline():
-        if line == b"drain\n":
+        if line == DRAIN:
             server.close()
             for client in admission.open():
                 client.let_in()
-            writer.write(b"drained\n")
+            writer.write(DRAINED)
             drained = True
     reporting.cancel()
     until = loop.time() + FLUSH

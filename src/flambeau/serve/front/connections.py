@@ -44,6 +44,7 @@ class Front:
         admission: Who goes in.
         refused: How many requests were refused here.
         clients: All connections.
+        too_slow: What is answered to a request that does not arrive.
     """
 
     limits: Limits
@@ -51,6 +52,10 @@ class Front:
     admission: Admission[Client]
     refused: int = 0
     clients: set[Client] = field(default_factory=set)
+    too_slow: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.too_slow = too_slow(self.limits.read)
 
 
 class Client(asyncio.Protocol):
@@ -87,7 +92,7 @@ class Client(asyncio.Protocol):
         if len(self._front.clients) > self._front.limits.connections:
             self._end(refusal(503, CROWDED))
         else:
-            self._expect(self._front.limits.read, too_slow(self._front.limits.read))
+            self._expect(self._front.limits.read, self._front.too_slow)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: so is its request."""
@@ -139,7 +144,7 @@ class Client(asyncio.Protocol):
             self._pass_all(data)  # the server has a limit of its own, and can refuse without reading the body
         elif self._to_come:
             self._state = State.REFUSED
-            self._expect(self._front.limits.read, too_slow(self._front.limits.read))
+            self._expect(self._front.limits.read, self._front.too_slow)
         else:
             self._refuse()
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 LINE = re.compile(rb"(GET|POST) (/[!-~]*) HTTP/1\.1")
 MODEL = re.compile(rb"/v2/models/([^/?]+)/")
-LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,12})[ \t]*\r\n")
+LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,12})[ \t]*\r\n", re.IGNORECASE)
 UNUSUAL = re.compile(rb"\r\n(?:transfer-encoding|expect|upgrade)[ \t]*:")
 CLOSES = re.compile(rb"\r\nconnection:[^\r]*close")
+
+USUAL = 2048
+"""Bytes of a head beyond which it is not kept in mind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +40,12 @@ def head_of(data: bytes) -> Head | None:
         >>> head_of(b"POST /v2/models/shoes/infer HTTP/1.1\\r\\nContent-Length: 2\\r\\n\\r\\n{}")
         Head(size=59, length=2, model=b'shoes', closes=False)
     """
-    end = data.find(b"\r\n\r\n")
-    line, _, rest = data[: max(end, 0)].partition(b"\r\n")
+    size = data.find(b"\r\n\r\n") + 4
+    return None if size < 4 else (_usual if size <= USUAL else _parsed)(data[:size])
+
+
+def _parsed(whole: bytes) -> Head | None:
+    line, _, rest = whole[:-4].partition(b"\r\n")
     found = LINE.fullmatch(line)
     if found is None:
         return None
@@ -48,8 +56,12 @@ def head_of(data: bytes) -> Head | None:
         return None
     model = MODEL.match(found[2]) if posts else None
     return Head(
-        end + 4, int(lengths[0]) if posts else 0, model[1] if model else None, CLOSES.search(fields) is not None
+        len(whole), int(lengths[0]) if posts else 0, model[1] if model else None, CLOSES.search(fields) is not None
     )
+
+
+_usual = lru_cache(maxsize=256)(_parsed)
+"""For heads as clients send them again and again."""
 
 
 def answer_size(data: bytes) -> int | None:
@@ -62,5 +74,5 @@ def answer_size(data: bytes) -> int | None:
     end = data.find(b"\r\n\r\n")
     if data.startswith(b"HTTP/1.1 1"):  # an answer before the answer
         return None
-    found = LENGTH.search(data[: end + 2].lower())
+    found = LENGTH.search(data, 0, end + 2)
     return None if found is None else end + 4 + int(found[1])

@@ -1,4 +1,4 @@
-"""What the process in front is started with."""
+"""What the process in front is started with, and told."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from flambeau.serve.limits import Limits
+
+READY, DRAIN, DRAINED = b"ready\n", b"drain\n", b"drained\n"
+"""What the two processes say to each other, beside what was counted."""
 
 
 @dataclass(frozen=True, slots=True)

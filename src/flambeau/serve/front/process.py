@@ -11,9 +11,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
-from flambeau.serve.front.order import Order
+from flambeau.serve.front.order import DRAIN, DRAINED, READY, Order
 from flambeau.serve.limits import Limits
 
 Counted = Callable[[int, int], None]
@@ -22,8 +23,8 @@ Counted = Callable[[int, int], None]
 STARTING = 20.0
 """Seconds that a process may take to start."""
 
-AGAIN = 0.5
-"""Seconds before another one is started for one that ended by itself."""
+AGAIN, LATEST = 0.5, 30.0
+"""Seconds before another one is started for one that ended by itself; twice as many each time, up to the second."""
 
 
 class FrontProcess:
@@ -52,7 +53,6 @@ class FrontProcess:
         self._folder = Path(tempfile.mkdtemp(prefix="flambeau-"))
         self._ending = False
         self._drained = asyncio.Event()
-        self._ready = asyncio.Event()
         self.inner = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self.inner.bind(str(self._address))
@@ -82,41 +82,42 @@ class FrontProcess:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "flambeau.serve.front", order.to_json()],
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
                 pass_fds=[self._listening.fileno(), theirs.fileno()],
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
             )
         return process, ours
 
+    def is_up(self, patience: float = STARTING) -> bool:
+        """Waits until it takes connections; whether it does."""
+        self._control.settimeout(patience)
+        try:
+            return self._control.recv(len(READY)) == READY
+        except OSError:
+            return False
+
     async def follow(self, counted: Counted, tell: Callable[[str], None]) -> None:
         """Takes its reports, for ever; starts another one when it ends by itself."""
-        while True:
+        for times in count():
             reader, self._writer = await asyncio.open_connection(sock=self._control)
-            while line := await _line(reader):
-                if line == b"ready\n":
-                    self._ready.set()
-                elif line == b"drained\n":
-                    self._drained.set()
-                else:
-                    counted(*map(int, line.split()[1:]))
-            self._writer.close()
+            with contextlib.closing(self._writer):
+                while line := await _line(reader):
+                    if line == DRAINED:
+                        self._drained.set()
+                    elif line != READY:
+                        counted(*map(int, line.split()[1:]))
             if self._ending:
                 return
             counted(0, 0)
-            self._process.wait()
-            tell(f"The process in front of the server ended ({self._process.returncode}); another one is started.")
-            await asyncio.sleep(AGAIN)
+            tell(f"The process in front of the server ended ({self._process.wait()}); another one is started.")
+            await asyncio.sleep(min(AGAIN * 2**times, LATEST))
             self._process, self._control = self._started()
-
-    async def ready(self) -> None:
-        """Returns when connections are taken."""
-        async with asyncio.timeout(STARTING):
-            await self._ready.wait()
 
     async def drain(self) -> None:
         """Takes no more connections; returns when all requests that waited have been passed on."""
         self._ending = True
         self._listening.close()
-        self._writer.write(b"drain\n")
+        self._writer.write(DRAIN)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1.0):
                 await self._drained.wait()
