@@ -16,9 +16,10 @@ import pytest
 
 from flambeau.serve.front.process import FrontProcess
 from flambeau.serve.limits import Limits
+from flambeau.serve.listening import followed, front_of, http_server, open_socket
 from flambeau.serve.protocol import Crowd
 from flambeau.serve.repository import loaded, sources_of
-from flambeau.serve.running import Settings, application, followed, front_of, http_server, loader, open_socket
+from flambeau.serve.running import Settings, application, loader
 from flambeau.serve.server import Server
 
 

@@ -32,7 +32,7 @@ def soon(seconds: float = 5.0) -> float:
     return time.monotonic() + seconds
 
 
-async def answer(batcher: Batcher, examples: list[int], rows: int, until: float) -> list[Any]:
+async def answer(batcher: Batcher, examples: Any, rows: int, until: float) -> list[Any]:
     """As a request waits for its answer."""
     job = batcher.submit(examples, rows, until)
     try:
@@ -111,5 +111,43 @@ def test_closing_computes_what_waits() -> None:
         tasks = await _filled(batcher, gate, [[1], [2]])
         assert await batcher.close(5)
         assert await asyncio.gather(*tasks) == [[0], [2], [4]]
+
+    asyncio.run(main())
+
+
+def test_what_takes_little_is_computed_where_it_comes_together_with_what_comes_in_the_same_round() -> None:
+    threads: list[int] = []
+    batches: list[list[int]] = []
+    pause = 0.0
+
+    def compute(parts: Sequence[int]) -> list[list[int]]:
+        threads.append(threading.get_ident())
+        batches.append(list(parts))
+        time.sleep(pause)
+        return [[part] for part in parts]
+
+    async def main() -> None:
+        nonlocal pause
+        here = threading.get_ident()
+        batcher = Batcher(compute, 3, 100)
+        assert await answer(batcher, 0, 1, soon()) == [0]  # nobody knows yet how long it takes
+        found = await asyncio.gather(*(answer(batcher, number, 1, soon()) for number in range(1, 6)))
+        assert found == [[1], [2], [3], [4], [5]]
+        job = batcher.submit(6, 1, soon(), alone=True)
+        assert job.done.result() == [6]
+        batcher.leave(job)
+        assert batches == [[0], [1, 2, 3], [4, 5], [6]]
+        assert [thread == here for thread in threads] == [False, True, True, True]
+        pause = 0.2  # from now on it takes long
+        await answer(batcher, 7, 1, soon())
+        await answer(batcher, 8, 1, soon())
+        assert [thread == here for thread in threads[4:]] == [True, False]
+        late = [asyncio.create_task(answer(batcher, number, 1, soon())) for number in (9, 10)]
+        await asyncio.sleep(0.05)
+        pause = 0.0
+        assert await answer(batcher, 11, 1, soon()) == [11]
+        assert await asyncio.gather(*late) == [[9], [10]]
+        assert here not in threads[5:]
+        assert await batcher.close(5)
 
     asyncio.run(main())

@@ -2,6 +2,9 @@
 
 While one batch is computed, others come in; all of them are the next one. So nothing is waited for when the server is
 idle, and batches grow by themselves when it is not.
+
+What takes long is computed on a thread, beside which the server goes on. What does not is computed on the event loop's:
+two threads that each want Python's lock every few microseconds lose a third of their time by handing it over.
 """
 
 from __future__ import annotations
@@ -25,7 +28,10 @@ Watch = Callable[[int, float], None]
 
 
 QUICK = 0.002
-"""Seconds of a job by itself below which waking a thread for it, on a processor that has slept, may double them."""
+"""Seconds of a job, as it goes in a batch, below which it is computed on the event loop's thread."""
+
+AWAY = 0.02
+"""Seconds for which that thread does nothing else, at a guess."""
 
 
 class Overloaded(FlambeauError):
@@ -60,10 +66,10 @@ class Job:
 
 
 class Batcher:
-    """One thread that computes, and the jobs that wait for it. All methods are for the event loop's thread.
+    """The jobs that wait, and a thread for those that take long. All methods are for the event loop's thread.
 
     Args:
-        compute: Called on the thread.
+        compute: Called on either thread, never on both at a time.
         rows: The most rows of a batch; a job of more has one of its own.
         limit: The most jobs that wait or are computed.
         watch: Told of batches.
@@ -75,9 +81,10 @@ class Batcher:
         self._limit = limit
         self._watch = watch
         self._loop = asyncio.get_running_loop()
+        self._coming: list[Job] = []
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._pace = 0.0
-        self._one = inf
+        self._handed = 0
+        self._pace = inf
         self._since: float | None = None
         self.waiting = 0
         self._thread = threading.Thread(target=self._work, name="flambeau-compute", daemon=True)
@@ -86,7 +93,7 @@ class Batcher:
     def require_room(self) -> None:
         """Raises :class:`Overloaded` when another job would be too many."""
         if self.waiting >= self._limit:
-            raise Overloaded(max(1, round(self.waiting * self._pace)))
+            raise Overloaded(1 if self._pace == inf else max(1, round(self.waiting * self._pace)))
 
     def healthy(self, patience: float) -> bool:
         """Whether the thread lives, and no batch has taken longer than so many seconds."""
@@ -100,7 +107,7 @@ class Batcher:
             examples: As the engine reads them.
             rows: How many.
             until: When nobody waits any more, on the monotonic clock.
-            alone: Nothing else is to be done meanwhile: what takes less time than waking a thread is computed at once.
+            alone: No others can come in the same round of the event loop.
 
         Raises:
             Overloaded: Too many wait already.
@@ -108,12 +115,11 @@ class Batcher:
         self.require_room()
         job = Job(examples, rows, until, self._loop.create_future())
         self.waiting += 1
-        if alone and self.waiting == 1 and self._one < QUICK:
-            begun = time.monotonic()
-            results = self._results([job])
-            self._deliver([job], results, time.monotonic() - begun)
-        else:
-            self._jobs.put(job)
+        self._coming.append(job)
+        if alone and len(self._coming) == 1:
+            self._begin()
+        elif len(self._coming) == 1:
+            self._loop.call_soon(self._begin)  # behind all requests that have come in this round
         return job
 
     def leave(self, job: Job) -> None:
@@ -123,9 +129,32 @@ class Batcher:
 
     async def close(self, patience: float) -> bool:
         """Computes what waits, then ends the thread; returns whether it has ended in so many seconds."""
+        self._hand_over()
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join, patience)
         return not self._thread.is_alive()
+
+    def _begin(self) -> None:
+        """Computes what has come, or has the thread do it."""
+        if self._handed or self._pace >= QUICK:
+            self._hand_over()
+            return
+        jobs, rows = self._coming, 0
+        most = max(1, min(self._rows, int(AWAY / max(self._pace, 1e-9))))
+        count = 0
+        while count < len(jobs) and (count == 0 or rows + jobs[count].rows <= most):
+            rows += jobs[count].rows
+            count += 1
+        batch, self._coming = jobs[:count], jobs[count:]
+        self._deliver(*self._computed(batch))
+        if self._coming:
+            self._loop.call_soon(self._begin)
+
+    def _hand_over(self) -> None:
+        for job in self._coming:
+            self._jobs.put(job)
+        self._handed += len(self._coming)
+        self._coming = []
 
     def _work(self) -> None:
         kept: Job | None = None
@@ -155,16 +184,25 @@ class Batcher:
         return batch, None, False
 
     def _run(self, batch: list[Job]) -> None:
-        begun = self._since = time.monotonic()
-        live = [job for job in batch if not job.given_up and job.until > begun]
+        """A batch on the thread."""
+        self._since = time.monotonic()
         try:
-            results = self._results(live) if live else []
-            seconds = time.monotonic() - begun
-            self._loop.call_soon_threadsafe(self._deliver, live, results, seconds)
+            self._loop.call_soon_threadsafe(self._take_back, len(batch), *self._computed(batch))
         except RuntimeError:
             return  # the loop has been closed: nobody is left to answer
         finally:
             self._since = None
+
+    def _take_back(self, count: int, jobs: list[Job], results: list[list[Any] | Exception], seconds: float) -> None:
+        self._handed -= count
+        self._deliver(jobs, results, seconds)
+
+    def _computed(self, batch: list[Job]) -> tuple[list[Job], list[list[Any] | Exception], float]:
+        """The jobs that somebody still waits for, what came of each, and the seconds that it took."""
+        begun = time.monotonic()
+        live = [job for job in batch if not job.given_up and job.until > begun]
+        results = self._results(live) if live else []
+        return live, results, time.monotonic() - begun
 
     def _results(self, jobs: list[Job]) -> list[list[Any] | Exception]:
         """The answers of each job. Where a batch fails, each job is tried alone, so that only the culprit fails."""
@@ -177,9 +215,8 @@ class Batcher:
 
     def _deliver(self, jobs: list[Job], results: list[list[Any] | Exception], seconds: float) -> None:
         if jobs:
-            self._pace += 0.1 * (seconds / len(jobs) - self._pace)
-            if len(jobs) == 1:
-                self._one = seconds if self._one == inf else (self._one + seconds) / 2
+            pace = seconds / len(jobs)
+            self._pace = pace if self._pace == inf else self._pace + 0.1 * (pace - self._pace)
             self._watch(sum(job.rows for job in jobs), seconds)
         for job, result in zip(jobs, results, strict=True):
             if job.done.done():

@@ -7,10 +7,9 @@ import contextlib
 import gc
 import ipaddress
 import os
-import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,19 +18,23 @@ from typing import TYPE_CHECKING, Any
 from flambeau.errors import MissingExtra, UsageError
 from flambeau.serve.engines import Engine
 from flambeau.serve.limits import Limits, allow_connections
+from flambeau.serve.listening import (
+    ALONE,
+    Tell,
+    ended_by_signals,
+    followed,
+    front_of,
+    http_server,
+    open_socket,
+    when_started,
+)
 from flambeau.serve.looping import run as run_loop
 from flambeau.serve.repository import Repository, Source, loaded, sources_of
 
 if TYPE_CHECKING:
-    import uvicorn
-
     from flambeau.serve.front.process import FrontProcess
     from flambeau.serve.gate import App
-    from flambeau.serve.protocol import Crowd
     from flambeau.serve.server import Server
-
-Tell = Callable[[str], None]
-ALONE = "The server takes connections itself, for the process in front of it could not be started."
 
 Started = Callable[[str, list[Source]], None]
 """Called with the address and what is served once requests are answered."""
@@ -131,28 +134,6 @@ def set_threads(settings: Settings, sources: Sequence[Source]) -> None:
         torch.set_num_threads(count)
 
 
-def open_socket(host: str, port: int) -> socket.socket:
-    """The socket that is listened at.
-
-    Raises:
-        UsageError: The address cannot be had.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    made = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind((host, port))
-        made.listen(1024)
-    except OSError as error:
-        made.close()
-        raise UsageError(
-            f"The address cannot be listened at: {error.strerror}.",
-            where=f"{host}:{port}",
-            remedy="Another program may have the port; choose another with --port, or 0 for any that is free.",
-        ) from error
-    return made
-
-
 def run(arguments: Sequence[str], settings: Settings, tell: Tell, started: Started) -> int:
     """Serves models until a signal ends it.
 
@@ -182,22 +163,10 @@ def run(arguments: Sequence[str], settings: Settings, tell: Tell, started: Start
         ready = [(source, *loaded(source, load)) for source in sources]
         allow_connections(settings.limits)
         if front is not None and not front.is_up():
-            tell(ALONE)
+            front.kill()
             front = None
+            tell(ALONE)
         return run_loop(_main(ready, load, listening, front, settings, tell, started))
-
-
-def front_of(listening: socket.socket, limits: Limits, tell: Tell) -> FrontProcess | None:
-    """The process that takes connections and refuses what is too much; None where there can be none, as on Windows."""
-    from flambeau.serve.front.process import FrontProcess
-
-    if not FrontProcess.SUPPORTED:
-        return None
-    try:
-        return FrontProcess(listening, limits)
-    except OSError as error:
-        tell(f"{ALONE} {error}")
-        return None
 
 
 def serve_models(
@@ -272,96 +241,15 @@ async def _main(
         gc.freeze()
         # The thread that computes gives Python's lock up after half a millisecond, not five, in which others come in.
         sys.setswitchinterval(0.0005)
-        ended = _ended_by_signals(http, server, front)
+        ended = ended_by_signals(http, server, front)
         async with followed(front, server, tell):
-            begun = asyncio.create_task(_when_started(http, lambda: started(address, sources)))
+            begun = asyncio.create_task(when_started(http, lambda: started(address, sources)))
             await http.serve([listening if front is None else front.inner])
             if front is not None:
                 await front.close(0.0 if http.force_exit else front.ENDING)
         gc.unfreeze()
         begun.cancel()
         return ended.result() if ended.done() else 0
-
-
-@asynccontextmanager
-async def followed(front: FrontProcess | None, server: Server, tell: Tell) -> AsyncIterator[None]:
-    """Listens to the process in front until the end of the ``with`` block."""
-    following = None if front is None else asyncio.create_task(front.follow(server.telemetry.front, tell))
-    try:
-        yield
-    finally:
-        if following is not None:
-            following.cancel()
-
-
-def _ended_by_signals(http: uvicorn.Server, server: Server, front: FrontProcess | None) -> asyncio.Future[int]:
-    """The number of the signal by which the end began; it lets requests finish, a second one does not."""
-    loop = asyncio.get_running_loop()
-    ended: asyncio.Future[int] = loop.create_future()
-    ending: list[asyncio.Task[None]] = []
-
-    async def drain() -> None:
-        if front is not None:
-            await front.drain()
-        http.should_exit = True
-
-    def end(number: int) -> None:
-        if ended.done():
-            http.force_exit = True
-            return
-        ended.set_result(number)
-        server.draining = True
-        server.telemetry.draining()
-        ending.append(loop.create_task(drain()))
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        _on_signal(loop, number, end)
-    return ended
-
-
-def _on_signal(loop: asyncio.AbstractEventLoop, number: int, call: Callable[[int], None]) -> None:
-    try:
-        loop.add_signal_handler(number, call, number)
-    except NotImplementedError:  # Windows
-        signal.signal(number, lambda received, frame: _later(loop, call, received))
-
-
-def _later(loop: asyncio.AbstractEventLoop, call: Callable[[int], None], number: int) -> None:
-    loop.call_soon_threadsafe(call, number)
-
-
-async def _when_started(http: uvicorn.Server, call: Callable[[], None]) -> None:
-    while not http.started:
-        await asyncio.sleep(0.005)
-    call()
-
-
-def http_server(app: App, limits: Limits, crowd: Crowd) -> uvicorn.Server:
-    """What speaks HTTP; it leaves signals to its caller, who ends it by ``should_exit``."""
-    import uvicorn
-
-    from flambeau.serve.protocol import guarded
-
-    class Unsignalled(uvicorn.Server):
-        """Leaves signals to us."""
-
-        @contextlib.contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            yield
-
-    config = uvicorn.Config(
-        app,
-        http=guarded(limits, crowd),
-        ws="none",
-        proxy_headers=False,
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        server_header=False,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=int(limits.deadline) + 1,
-    )
-    return Unsignalled(config)
 
 
 @asynccontextmanager

@@ -58,7 +58,7 @@ class Server:
         self.limits = limits
         self.telemetry = telemetry
         self.bodies = Bodies(limits)
-        self.turns = Turns()
+        self.turns = Turns(limits.rows)
         self.crowd = Crowd(limits.queue * len(repository.names), telemetry.turned_away)
         self.draining = False
         self.aside = Aside(ASIDE, limits.deadline)

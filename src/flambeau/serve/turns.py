@@ -13,7 +13,7 @@ class Turns:
         most: How many begin between two looks at the network.
     """
 
-    def __init__(self, most: int = 16) -> None:
+    def __init__(self, most: int) -> None:
         self._most = self._left = most
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._ticking = False
