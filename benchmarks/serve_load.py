@@ -12,9 +12,9 @@ hour.
 Each server is a process of its own, or several; all have one thread for the network. So is the generator of load
 (`serving/load.py`). Closed loops have 1, 16 and 64 clients. Open loops send at even times whatever the server does, and
 latency counts from the time when a request was due. Each is measured in several rounds, one after the other, and
-figures are the medians over the rounds: of single ones the best would be the luckiest. The bare forward pass is measured
-in each round too, for machines have faster and slower minutes. The peak is the most that any of the loops gets answered.
-All listen at loopback alone. The same run checks that all give the same answers.
+figures are the medians over the rounds: of single ones the best would be the luckiest. The bare forward pass is
+measured in each round too, for machines have faster and slower minutes. The peak is the most that any of the loops gets
+answered. All listen at loopback alone. The same run checks that all give the same answers.
 """
 
 from __future__ import annotations
