@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from flambeau.serve.front.process import FrontProcess
 from flambeau.serve.limits import Limits
 from flambeau.serve.listening import followed, front_of, http_server, open_socket
 from flambeau.serve.protocol import Crowd
@@ -45,14 +44,12 @@ class Client:
         server: What its requests share, to look at.
         loop: Its event loop.
         told: The sentences that it said.
-        front: The process in front of it.
     """
 
     port: int
     server: Server
     loop: asyncio.AbstractEventLoop
     told: list[str] = field(default_factory=list)
-    front: FrontProcess | None = None
 
     def ask(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Reply:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
@@ -103,7 +100,7 @@ def serving(
             server.crowd = crowd or server.crowd
             http_ = http_server(app, wanted.limits, server.crowd)
             ending.append(http_)
-            begun.append(Client(port, server, asyncio.get_running_loop(), told, process))
+            begun.append(Client(port, server, asyncio.get_running_loop(), told))
             async with followed(process, server, told.append):
                 task = asyncio.create_task(http_.serve([listening if process is None else process.inner]))
                 while not http_.started:

@@ -58,7 +58,23 @@ class Front:
         self.too_slow = too_slow(self.limits.read)
 
 
-class Client(asyncio.Protocol):
+class End(asyncio.Protocol):
+    """Either end: what comes in there is not read while the other end cannot take it."""
+
+    _transport: Any = None
+
+    def pause(self) -> None:
+        """Reads no more for now."""
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Reads again."""
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+
+class Client(End):
     """The client's end.
 
     Args:
@@ -68,7 +84,6 @@ class Client(asyncio.Protocol):
     def __init__(self, front: Front) -> None:
         self._front = front
         self._loop = asyncio.get_running_loop()
-        self._transport: Any = None
         self._upstream: Upstream | None = None
         self._connecting: asyncio.Task[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -225,16 +240,6 @@ class Client(asyncio.Protocol):
         """The server has closed the connection."""
         self._transport.close()
 
-    def pause(self) -> None:
-        """The server reads slower than the client sends."""
-        if not self._transport.is_closing():
-            self._transport.pause_reading()
-
-    def resume(self) -> None:
-        """The server has caught up."""
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
-
     def _pass_all(self, data: bytes = b"") -> None:
         self._state = State.PASSED
         if data:
@@ -295,7 +300,7 @@ class Client(asyncio.Protocol):
             self._transport.close()
 
 
-class Upstream(asyncio.Protocol):
+class Upstream(End):
     """Our end of the connection to the server.
 
     Args:
@@ -304,7 +309,6 @@ class Upstream(asyncio.Protocol):
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._transport: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The server has taken the connection on."""
@@ -327,16 +331,6 @@ class Upstream(asyncio.Protocol):
     def close(self) -> None:
         """Closes the connection, after what is still to be sent."""
         self._transport.close()
-
-    def pause(self) -> None:
-        """Reads no more answers for now."""
-        if not self._transport.is_closing():
-            self._transport.pause_reading()
-
-    def resume(self) -> None:
-        """Reads answers again."""
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
 
     def pause_writing(self) -> None:
         """The server reads slower than the client sends."""
