@@ -185,6 +185,28 @@ def test_fault_39_a_body_without_a_length_is_stopped_at_the_limit(client: Client
     lives(client)
 
 
+@pytest.mark.parametrize("framing", ["content-length: 4194304", "transfer-encoding: chunked"])
+def test_fault_39_who_reads_after_sending_still_learns_that_it_was_too_much(client: Client, framing: str) -> None:
+    head = f"POST {PATH} HTTP/1.1\r\nhost: localhost\r\ncontent-type: image/png\r\n{framing}\r\n\r\n"
+    content = b"400000\r\n" + bytes(4 << 20) if "chunked" in framing else bytes(4 << 20)
+    with socket.create_connection(("127.0.0.1", client.port), timeout=5) as connection:
+        connection.sendall(head.encode() + content)
+        reply = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert b" 413 " in reply.split(b"\r\n")[0]
+    lives(client)
+
+
+def test_fault_39_who_never_ends_sending_what_was_refused_is_cut_off(client: Client) -> None:
+    begun = time.monotonic()
+    with socket.create_connection(("127.0.0.1", client.port), timeout=5) as connection:
+        connection.sendall(f"POST {PATH} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 999999999\r\n\r\n".encode())
+        with pytest.raises(ConnectionError):
+            while time.monotonic() - begun < 5:
+                connection.sendall(b"x" * 1000)
+                time.sleep(0.02)
+    lives(client)
+
+
 def test_fault_39_a_body_that_trickles_is_given_up(client: Client) -> None:
     head = f"POST {PATH} HTTP/1.1\r\nhost: localhost\r\ncontent-type: image/png\r\ncontent-length: 1000\r\n\r\n"
     begun = time.monotonic()

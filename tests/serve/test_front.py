@@ -293,6 +293,24 @@ def test_what_waits_too_long_or_comes_too_slowly_is_answered() -> None:
     run(test)
 
 
+def test_what_waits_too_long_unfinished_makes_room_before_its_client_has_sent_it_all() -> None:
+    async def test(at: Behind) -> None:
+        first, _ = await at.client(post())
+        waits, line = await at.client(post("it", b"x" * 1000)[:-500])
+        assert b" 503 " in await answer_of(waits)
+        assert await waits.read() == b""
+        _, following = await at.client(post(body=b"next"))
+        await until(lambda: at.counts[1] == 1)
+        line.write(b"x" * 400)
+        at.inside[0].write(ANSWER)
+        await until(lambda: len(at.got) == 2)
+        assert bytes(at.got[1]) == post(body=b"next")
+        assert await answer_of(first) == ANSWER
+        assert not following.is_closing()
+
+    run(test)
+
+
 def test_whoever_closes_with_the_answer_is_closed_when_refused() -> None:
     async def test(at: Behind) -> None:
         for _ in range(2):

@@ -119,7 +119,7 @@ def test_an_answer_goes_out_in_one_piece_and_before_the_end() -> None:
                 super()._flush()
 
         transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
-        once = Noted(transport, loop)
+        once = Noted(transport, loop, 1.0)
         once.write(b"head")
         once.write(b"body")
         await asyncio.sleep(0)

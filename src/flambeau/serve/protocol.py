@@ -13,24 +13,31 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from flambeau.serve.front.ending import Ending
 from flambeau.serve.front.heads import head_of
 from flambeau.serve.front.refusals import CROWDED, TURNED_AWAY, refusal, too_slow
 from flambeau.serve.limits import Limits
 
 
 class OneWrite:
-    """A transport that sends in one piece what is written while one event is dealt with.
+    """A transport that sends in one piece what is written while one event is dealt with, and whose end loses nothing.
 
     Uvicorn writes the head of an answer and its body apart: two system calls, and two wakes of the client.
 
     Args:
         transport: The connection's own.
         loop: Its event loop.
+        patience: Seconds in which the rest of a request is still taken once it has been answered.
+
+    Attributes:
+        unread: Whether the client is still sending a request.
     """
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport, self._loop = transport, loop
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, patience: float) -> None:
+        self._transport, self._loop, self._patience = transport, loop, patience
         self._parts: list[bytes] = []
+        self._ending: Ending | None = None
+        self.unread = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -41,10 +48,24 @@ class OneWrite:
             self._loop.call_soon(self._flush)
         self._parts.append(data)
 
+    def is_closing(self) -> bool:
+        """Whether nothing more is sent."""
+        return self._ending is not None or self._transport.is_closing()
+
     def close(self) -> None:
         """Closes the connection after what was written."""
+        if self.is_closing():
+            return
         self._flush()
-        self._transport.close()
+        if self.unread:
+            self._ending = Ending(self._transport, self._loop, self._patience)
+        else:
+            self._transport.close()
+
+    def lost(self) -> None:
+        """The connection is gone."""
+        if self._ending is not None:
+            self._ending.over()
 
     def _flush(self) -> None:
         parts, self._parts = self._parts, []
@@ -94,10 +115,16 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_message = False
         self._head = 0
 
+    @property
+    def _idle(self) -> bool:
+        """Whether no answer is under way."""
+        return self.cycle is None or self.cycle.response_complete
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Takes a connection on, unless there are too many."""
         self._plain = transport
-        super().connection_made(OneWrite(transport, self.loop))  # type: ignore[arg-type]
+        self._out = OneWrite(transport, self.loop, self._limits.read)
+        super().connection_made(self._out)  # type: ignore[arg-type]
         if len(self.connections) > self._limits.connections:
             self._refuse(refusal(503, CROWDED))
         else:
@@ -108,28 +135,29 @@ class GuardedProtocol(HttpToolsProtocol):
         self._stop_timer()
         self._crowd.inside -= self._inside
         self._inside = 0
+        self._out.lost()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a request."""
-        if self._plain.is_closing() or (self._crowd.full and self._turned_away(data)):
+        if self._out.is_closing() or (self._crowd.full and self._turned_away(data)):
             return
         if self._in_head:
             self._head += len(data)
             # The bytes may hold a body too; only what comes before it counts.
             if self._head > self._limits.head and data.find(b"\r\n\r\n", 0, self._limits.head) < 0:
+                self._out.unread = True
                 self._refuse(refusal(431, "The request's headers are too long."))
                 return
         super().data_received(data)
-        idle = self.cycle is None or self.cycle.response_complete
-        if idle and not self._in_message and self._timer is None and not self.transport.is_closing():
+        if self._idle and not self._in_message and self._timer is None and not self.transport.is_closing():
             # Empty lines are no request, and must not keep a connection alive.
             self._start_timer()
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
         super().on_message_begin()
-        self._in_head = self._in_message = True
+        self._in_head = self._in_message = self._out.unread = True
         self._head = 0
         self._start_timer()
 
@@ -141,7 +169,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The body is there."""
-        self._in_message = False
+        self._in_message = self._out.unread = False
         self._in_head, self._head = True, 0
         self._stop_timer()
         self._inside += 1
@@ -157,13 +185,23 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._in_message:
             self._start_timer()
 
+    def send_400_response(self, msg: str) -> None:
+        """What came is no request, and may not have ended."""
+        self._out.unread = True
+        super().send_400_response(msg)
+
+    def shutdown(self) -> None:
+        """The server ends: whoever is sending a request that has no answer under way is not waited for."""
+        if self._idle:
+            self._out.unread = False
+        super().shutdown()
+
     def _turned_away(self, data: bytes) -> bool:
         """Refuses a request that came whole and alone, as those of most clients do, without parsing it.
 
         Whatever else there is goes to the application, which refuses it too, if the queue is still full.
         """
-        idle = self.cycle is None or self.cycle.response_complete
-        head = head_of(data) if idle and not self._in_message and not self._head else None
+        head = head_of(data) if self._idle and not self._in_message and not self._head else None
         if head is None or head.closes or not head.length or len(data) != head.size + head.length:
             return False
         self._crowd.refused()
@@ -189,7 +227,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _refuse(self, answer: bytes) -> None:
         """Answers without asking the application, unless an answer is on its way, and closes the connection."""
-        if self.cycle is None or self.cycle.response_complete:
+        if self._idle:
             self.transport.write(answer)
         self.transport.close()
 

@@ -9,6 +9,7 @@ sends can touch another's.
     refusals     answers that need no application
     admission    how many requests are with the server, and who waits
     connections  the two ends of a connection
+    ending       how a connection ends whose other side is still sending; the server ends its own so, too
     order        what the process is started with
     __main__     the process
     process      what the server does with it: starts it, follows it, ends it

@@ -8,6 +8,7 @@ from enum import Enum, auto
 from typing import Any
 
 from flambeau.serve.front.admission import Admission
+from flambeau.serve.front.ending import Ending
 from flambeau.serve.front.heads import answer_size, head_of
 from flambeau.serve.front.refusals import CROWDED, TURNED_AWAY, TURNED_OUT, refusal, too_slow
 from flambeau.serve.limits import Limits
@@ -32,6 +33,8 @@ class State(Enum):
     """A request is refused once all of it has come."""
     PASSED = auto()
     """Something was sent whose end is not known here: from now on everything is passed on as it comes."""
+    ENDING = auto()
+    """No more is answered; what still comes is dropped."""
 
 
 @dataclass(slots=True, eq=False)
@@ -94,10 +97,13 @@ class Client(End):
         self._closes = False
         self._answer = b""
         self._answer_left: int | None = None
+        self._ending: Ending | None = None
 
     @property
     def busy(self) -> bool:
         """Whether something is still to be sent, or awaited."""
+        if self._state is State.ENDING:
+            return bool(self._transport.get_write_buffer_size())
         return self._state is not State.IDLE or self._transport.is_closing()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -111,20 +117,14 @@ class Client(End):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: so is its request."""
-        self._expect(None)
         self._front.clients.discard(self)
-        if self._state is State.WAITING and self._model is not None:
-            self._front.admission.give_up(self._model, self)
-            self._model = None
-        self._count_out()
-        if self._connecting is not None:
-            self._connecting.cancel()
-        if self._upstream is not None:
-            self._upstream.close()
+        self._give_up()
+        if self._ending is not None:
+            self._ending.over()
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a request."""
-        if self._transport.is_closing():
+        if self._transport.is_closing() or self._state is State.ENDING:
             return
         if self._state is State.PASSED:
             self._pass(data)
@@ -238,7 +238,7 @@ class Client(End):
 
     def upstream_lost(self) -> None:
         """The server has closed the connection."""
-        self._transport.close()
+        self._close()
 
     def _pass_all(self, data: bytes = b"") -> None:
         self._state = State.PASSED
@@ -259,6 +259,7 @@ class Client(End):
         try:
             await self._loop.create_unix_connection(lambda: Upstream(self), self._front.address)
         except OSError:
+            self._connecting = None
             self._end(refusal(503, "The server does not answer."))
 
     def _hold(self, data: bytes) -> None:
@@ -295,9 +296,36 @@ class Client(End):
             self._timer = self._loop.call_later(seconds, self._end, otherwise)
 
     def _end(self, answer: bytes) -> None:
+        """Gives a last answer."""
         if not self._transport.is_closing():
             self._transport.write(answer)
+            self._close()
+
+    def _close(self) -> None:
+        """Closes the connection, but not under the hands of a client that is still sending."""
+        if self._transport.is_closing() or self._state is State.ENDING:
+            return
+        unfinished = self._to_come > 0 or self._state is State.PASSED
+        self._give_up()
+        if unfinished:
+            self._state = State.ENDING
+            self._ending = Ending(self._transport, self._loop, self._front.limits.read)
+        else:
             self._transport.close()
+
+    def _give_up(self) -> None:
+        """Nothing is asked of the server any more."""
+        self._expect(None)
+        if self._state is State.WAITING and self._model is not None:
+            self._front.admission.give_up(self._model, self)
+            self._model = None
+        self._count_out()
+        self._held.clear()
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
+        if self._upstream is not None:
+            self._upstream.close()
 
 
 class Upstream(End):
