@@ -107,7 +107,9 @@ def operations() -> int:
 
 
 @pytest.mark.parametrize("how", ["ENOSPC", "EIO", "short"])
-@pytest.mark.parametrize("again", [False, True], ids=["a later step", "the same step"])
+@pytest.mark.parametrize(
+    "again", [pytest.param(False, marks=pytest.mark.slow, id="a later step"), pytest.param(True, id="the same step")]
+)
 def test_whichever_operation_fails_the_earlier_checkpoint_is_whole(tmp_path: Path, how: str, again: bool) -> None:
     first, later = trained(1), trained(1 if again else 2)
     for failing in range(1, operations() + 1):

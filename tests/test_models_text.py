@@ -70,6 +70,7 @@ def test_padding_gets_no_gradient(name: str) -> None:
     assert weight.grad[[3, 4, 5]].any(1).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BUILDERS)
 def test_each_learns_which_of_two_words_comes_first(name: str) -> None:
     """A bag of words cannot: the words are the same."""

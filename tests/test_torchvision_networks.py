@@ -83,6 +83,7 @@ def last_maps(network: nn.Module) -> list[int]:
     return sides
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["densenet", "inception", "maxvit", "regnet", "resnet", "swin", "vgg", "vit"])
 def test_at_the_published_size_it_is_the_published_network(family: str) -> None:
     from torchvision import models

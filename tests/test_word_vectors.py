@@ -230,7 +230,9 @@ def test_a_dimension_out_of_range_is_refused(dimension: Any) -> None:
 
 
 @pytest.mark.parametrize("model", ["skip-gram", "cbow"])
-@pytest.mark.parametrize("optimizer", [{"name": "adagrad", "lr": 0.3}, {"name": "adam", "lr": 0.1}])
+@pytest.mark.parametrize(
+    "optimizer", [{"name": "adagrad", "lr": 0.3}, pytest.param({"name": "adam", "lr": 0.1}, marks=pytest.mark.slow)]
+)
 def test_words_of_one_subject_lie_together(model: str, optimizer: dict[str, Any], source: Path, tmp_path: Path) -> None:
     recipe = SETTINGS | settings(model={"name": model}, train={"epochs": 4}) | {"optimizer": optimizer}
     trained = flambeau.train(source, recipe=recipe, out=tmp_path / "run", quiet=True)

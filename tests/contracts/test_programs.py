@@ -34,7 +34,7 @@ FRONTS = {"picture", "text", "sound", "translation", "tokens", "noise", "graph",
 QUICK = ("node-classification", "word-vectors")
 """Tasks whose graphs are small enough to be exported every time."""
 
-OFTEN = (*QUICK, "image-classification", "text-classification")
+OFTEN = (*QUICK, "image-classification")
 """Tasks whose graphs are called every time."""
 
 every_task = pytest.mark.parametrize("name", TASKS)
@@ -89,7 +89,7 @@ def test_a_program_answers_as_its_model_does(name: str, base: Path) -> None:
     assert_answers(name, base, model, program, eager(program))
 
 
-@every_task
+@often
 def test_the_card_says_how_an_input_is_made(name: str, base: Path) -> None:
     program = program_of(load(trained(name, base).path), Wish())
     card = json.loads(json.dumps(program.card, allow_nan=False))

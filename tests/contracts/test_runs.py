@@ -124,6 +124,7 @@ def killed_and_resumed(name: str, base: Path, moment: str) -> flambeau.Run:
     return resumed
 
 
+@pytest.mark.slow
 @every_task
 def test_a_run_killed_in_an_epoch_ends_in_the_same_bits(name: str, base: Path) -> None:
     assert not differences(killed_and_resumed(name, base, "step").path, fingerprint(trained(name, base).path))
