@@ -221,10 +221,10 @@ def reduced(x: torch.Tensor, scale: float, mode: str) -> torch.Tensor:
     return (x * scale).mean()
 
 
-def test_the_command_writes_a_script_and_says_how_to_run_it(fast: dict[str, Run], call: Command) -> None:
-    told = call("eject", fast["walk"].path, "--out", "walk.py")
+def test_the_command_writes_a_script_and_says_how_to_run_it(trained: Path, call: Command) -> None:
+    told = call("eject", trained, "--out", "walk.py")
     assert told.code == 0 and "walk.py" in told.out and "python" in told.out
-    found = call("eject", fast["walk"].path, "--json").json
+    found = call("eject", trained, "--json").json
     assert found["lines"] > 100 and Path(found["out"]).name == "train.py" and len(found["files"]) == 2
 
 
@@ -305,8 +305,8 @@ def test_a_run_that_no_script_can_say_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "train.py").exists()
 
 
-def test_misuse_is_answered_with_what_to_do(fast: dict[str, Run], call: Command) -> None:
-    told = call("eject", fast["walk"].path, "--out", "walk.txt")
+def test_misuse_is_answered_with_what_to_do(trained: Path, call: Command) -> None:
+    told = call("eject", trained, "--out", "walk.txt")
     assert told.code == 2 and ".py" in told.err
     told = call("eject", "nowhere")
     assert told.code == 2 and "no such run" in told.err

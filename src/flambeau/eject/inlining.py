@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import textwrap
-from collections.abc import Callable, Collection, Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -93,12 +94,13 @@ def shortened(text: str, kept: Collection[str]) -> str:
 
 def _shorter(text: Text, kept: Collection[str]) -> Iterator[str]:
     """What the script becomes by putting one of its functions into another, for each that can be."""
+    named, methods = _calls(text.tree)
     for node in text.tree.body:
         if isinstance(node, ast.FunctionDef) and node.name not in kept:
-            yield from _put_in(text, node, _calls(text.tree, _named(node.name)))
+            yield from _put_in(text, node, named[node.name])
         elif isinstance(node, ast.ClassDef) and node.name not in kept:
             for method in [inner for inner in node.body if isinstance(inner, ast.FunctionDef)]:
-                places = _calls(text.tree, _is_method(method.name))
+                places = methods[method.name]
                 if not places and not _is_expected(method.name) and len(node.body) > 1:
                     yield edited(text.text, [_without(text, method)])
                 elif all(place is not None and node in place.parents for place in places):
@@ -118,28 +120,25 @@ def _without(text: Text, function: ast.FunctionDef) -> Edit:
     return Edit(len(before) + 1 if before else 0, end, "")
 
 
-def _named(name: str) -> Callable[[ast.AST], bool]:
-    return lambda node: isinstance(node, ast.Name) and node.id == name
-
-
-def _is_method(name: str) -> Callable[[ast.AST], bool]:
-    return lambda node: isinstance(node, ast.Attribute) and node.attr == name
-
-
-def _calls(tree: ast.Module, wanted: Callable[[ast.AST], bool]) -> list[_Place | None]:
-    """Where a function is named; None stands for a place where it is not called."""
-    found: list[_Place | None] = []
+def _calls(tree: ast.Module) -> tuple[dict[str, list[_Place | None]], dict[str, list[_Place | None]]]:
+    """Where each name stands, and each attribute; None stands for a place where it is not called."""
+    named: dict[str, list[_Place | None]] = defaultdict(list)
+    methods: dict[str, list[_Place | None]] = defaultdict(list)
 
     def look(node: ast.AST, parents: tuple[ast.AST, ...]) -> None:
-        if wanted(node):
+        if isinstance(node, ast.Name | ast.Attribute):
             above = parents[-1]
-            called = isinstance(above, ast.Call) and above.func is node
-            found.append(_Place(above, parents[:-1]) if called and isinstance(above, ast.Call) else None)
+            place = _Place(above, parents[:-1]) if isinstance(above, ast.Call) and above.func is node else None
+            if isinstance(node, ast.Name):
+                named[node.id].append(place)
+            else:
+                methods[node.attr].append(place)
+        inner = (*parents, node)
         for child in ast.iter_child_nodes(node):
-            look(child, (*parents, node))
+            look(child, inner)
 
     look(tree, ())
-    return found
+    return named, methods
 
 
 def _put_in(text: Text, function: ast.FunctionDef, places: list[_Place | None]) -> Iterator[str]:
