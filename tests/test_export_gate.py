@@ -142,6 +142,7 @@ def test_a_network_of_one_size_is_not_exported_at_another(call: Command, trained
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_half_precision_halves_the_file_and_keeps_the_score(call: Command, trained: Path, tmp_path: Path) -> None:
     whole = call("export", trained, "--format", "pt2", "--out", "whole.pt2", "--json").json
     half = call("export", trained, "--format", "pt2", "--weights", "float16", "--out", "half.pt2", "--json").json

@@ -366,8 +366,9 @@ def tone(frequency: float, rate: int, seconds: float) -> tuple[np.ndarray[Any, A
     return (0.5 * np.sin(2 * np.pi * frequency * np.arange(int(rate * seconds)) / rate)).astype(np.float32), rate
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("static", [False, True])
-@pytest.mark.parametrize("form", [pytest.param("onnx", marks=pytest.mark.slow), "torchscript"])
+@pytest.mark.parametrize("form", ["onnx", "torchscript"])
 def test_recordings_are_answered_as_by_the_run(call: Command, form: str, static: bool, tmp_path: Path) -> None:
     data = ([tone(300 + 20 * n + 900 * (n % 2), 8000, 0.2) for n in range(40)], ["low", "high"] * 20)
     settings = ["audio.mels=16", "train.epochs=2", "train.batch_size=8", "model.width=4", "log.tensorboard=false"]
@@ -428,8 +429,9 @@ def test_texts_are_answered_as_by_the_run(call: Command, form: str, tmp_path: Pa
     assert call("predict", path, "").code == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beam", [1, 4])
-@pytest.mark.parametrize("form", [pytest.param("onnx", marks=pytest.mark.slow), "torchscript"])
+@pytest.mark.parametrize("form", ["onnx", "torchscript"])
 def test_sentences_are_translated_as_by_the_run(call: Command, form: str, beam: int, tmp_path: Path) -> None:
     english, german = (
         ["the", "a", "dog", "cat", "man", "sees", "likes"],

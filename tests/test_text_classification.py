@@ -124,6 +124,7 @@ def test_every_model_trains(tmp_path: Path, model: str) -> None:
     assert made.model.predict(["bread"])[0]["class"] in WORDS
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_in_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = ("options.word_dropout=0.3", "train.epochs=3", "train.ema=0.9")
     monkeypatch.setattr(checkpoint, "INTERVAL_SECONDS", 0.0)

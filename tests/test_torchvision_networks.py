@@ -61,6 +61,7 @@ def test_every_network_takes_small_grey_pictures(name: str) -> None:
     check_fit(on_meta(name, small), small)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_takes_small_grey_pictures(family: str) -> None:
     small = facts(32, channels=1, classes=3)

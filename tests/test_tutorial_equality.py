@@ -98,6 +98,7 @@ def test_fashion_mnist_mini_takes_the_same_steps(tmp_path: Path) -> None:
     compare(tmp_path, "fashion_mnist", (mini.tensor("image"), mini.tensor("label")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_seeded_pictures_take_the_same_steps(tmp_path: Path, name: str) -> None:
     _, shape, size, _, _ = CASES[name]

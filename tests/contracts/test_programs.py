@@ -37,7 +37,6 @@ QUICK = ("node-classification", "word-vectors")
 OFTEN = (*QUICK, "image-classification")
 """Tasks whose graphs are called every time."""
 
-every_task = pytest.mark.parametrize("name", TASKS)
 often = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in OFTEN else pytest.mark.slow) for name in TASKS]
 )
@@ -104,7 +103,7 @@ def test_the_card_says_how_an_input_is_made(name: str, base: Path) -> None:
         assert content.decode() == card["tokenizer"]
 
 
-@every_task
+@often
 def test_a_fixed_shape_is_one_row_or_is_refused(name: str, base: Path) -> None:
     model = load(trained(name, base).path)
     try:
