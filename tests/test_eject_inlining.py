@@ -47,6 +47,16 @@ def test_statements_come_with_what_their_docstring_says() -> None:
     )
 
 
+@pytest.mark.parametrize("asked", ['getattr(net, "features", None)', 'hasattr(net, "features")'])
+def test_a_method_that_is_asked_for_by_its_name_stays(asked: str) -> None:
+    text = (
+        "class Net:\n    def features(self, x):\n        return x + 1\n\n    def forward(self, x):\n"
+        f"        return 2 * self.features(x)\n\n\ndef run(net, x):\n    return net.forward(x), {asked}"
+    )
+    assert short(text, "run") == text
+    assert "def features" not in short(text.replace(f", {asked}", ""), "run")
+
+
 @pytest.mark.parametrize(
     ("helper", "caller"),
     [

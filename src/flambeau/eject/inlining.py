@@ -26,6 +26,9 @@ _BASES = (nn.Module, torch.optim.Optimizer, tuple)
 _ASKED_FOR = ("find_class",)
 """Methods that a reader of pickles is asked for."""
 
+_BY_NAME = ("getattr", "hasattr")
+"""What asks for a method by its name as a text."""
+
 _BODY, _WHOLE = 12, 45
 """So many lines a function may have that goes into another, and that other one then."""
 
@@ -133,6 +136,10 @@ def _calls(tree: ast.Module) -> tuple[dict[str, list[_Place | None]], dict[str, 
                 named[node.id].append(place)
             else:
                 methods[node.attr].append(place)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _BY_NAME:
+            asked = node.args[1]
+            if isinstance(asked, ast.Constant):
+                methods[str(asked.value)].append(None)
         inner = (*parents, node)
         for child in ast.iter_child_nodes(node):
             look(child, inner)
