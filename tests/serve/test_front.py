@@ -110,7 +110,7 @@ class Behind:
         got: What came in on each connection, in the order of their first bytes.
         inside: Their other ends.
         lines: All ends, to be closed at the end.
-        counts: What the process told: refused in all, and waiting.
+        counts: What the process told: refused and late in all, and waiting.
         told: Its sentences.
     """
 
@@ -119,7 +119,7 @@ class Behind:
     got: list[bytearray] = field(default_factory=list)
     inside: list[asyncio.StreamWriter] = field(default_factory=list)
     lines: list[asyncio.StreamWriter] = field(default_factory=list)
-    counts: list[int] = field(default_factory=lambda: [0, 0])
+    counts: list[int] = field(default_factory=lambda: [0, 0, 0])
     told: list[str] = field(default_factory=list)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -132,8 +132,8 @@ class Behind:
             got += part
         writer.close()
 
-    def counted(self, refused: int, waiting: int) -> None:
-        self.counts = [self.counts[0] + refused, waiting]
+    def counted(self, refused: int, late: int, waiting: int) -> None:
+        self.counts = [self.counts[0] + refused, self.counts[1] + late, waiting]
 
     async def client(self, *parts: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A connection on which these have been sent, one after the other."""
@@ -202,7 +202,7 @@ def test_one_goes_in_one_waits_the_next_is_refused_and_the_connection_stays() ->
             line.write(post()[:-2])  # in pieces it is refused once it is whole
             await asyncio.sleep(0.05)
             line.write(post()[-2:])
-        await until(lambda: at.counts == [3, 1])
+        await until(lambda: at.counts == [3, 0, 1])
         assert len(at.got) == 1
         line.write(GET)
         await until(lambda: len(at.got) == 2)
@@ -216,7 +216,7 @@ def test_one_goes_in_one_waits_the_next_is_refused_and_the_connection_stays() ->
         assert bytes(at.got[2]) == post(body=b"second")
         at.inside[2].write(ANSWER)
         assert await answer_of(second) == ANSWER
-        await until(lambda: at.counts == [3, 0])
+        await until(lambda: at.counts == [3, 0, 0])
 
     run(test)
 
@@ -264,7 +264,7 @@ def test_whoever_leaves_makes_room() -> None:
         third, _ = await at.client(post(body=b"third"))
         assert b" 503 " in await answer_of(third)
         second.close()
-        await until(lambda: at.counts[1] == 0)
+        await until(lambda: at.counts[2] == 0)
         await at.client(post(body=b"fourth"))
         first.close()
         await until(lambda: len(at.got) == 2)
@@ -287,8 +287,31 @@ def test_what_waits_too_long_or_comes_too_slowly_is_answered() -> None:
                 break
         assert b" 408 " in got
         assert b" 408 " in await answer_of(silent)
-        assert b" 503 " in await answer_of(waits)
+        assert b" 504 " in await answer_of(waits)
         assert await waits.read() == b""
+        await until(lambda: at.counts == [0, 1, 0])
+
+    run(test)
+
+
+def test_a_server_that_hangs_is_not_waited_for_beyond_all_limits() -> None:
+    async def test(at: Behind) -> None:
+        asks, _ = await at.client(post())
+        waits, _ = await at.client(post(body=b"second"))
+        begun, _ = await at.client(GET)
+        await until(lambda: len(at.got) == 2)
+        at.inside[1].write(ANSWER[:-1])
+        assert b" 504 " in await answer_of(waits)
+        looks, _ = await at.client(GET)
+        assert b" 504 " in await answer_of(asks)
+        assert await asks.read() == b""
+        assert at.counts[:2] == [0, 1]
+        assert b" 504 " in await answer_of(looks)
+        await until(lambda: at.counts == [0, 3, 0])
+        at.inside[1].write(ANSWER[-1:])
+        assert await answer_of(begun) == ANSWER
+        await at.client(post(body=b"third"))
+        await until(lambda: len(at.got) == 4)
 
     run(test)
 
@@ -297,10 +320,11 @@ def test_what_waits_too_long_unfinished_makes_room_before_its_client_has_sent_it
     async def test(at: Behind) -> None:
         first, _ = await at.client(post())
         waits, line = await at.client(post("it", b"x" * 1000)[:-500])
-        assert b" 503 " in await answer_of(waits)
+        assert b" 504 " in await answer_of(waits)
         assert await waits.read() == b""
+        await until(lambda: at.counts == [0, 1, 0])
         _, following = await at.client(post(body=b"next"))
-        await until(lambda: at.counts[1] == 1)
+        await until(lambda: at.counts[2] == 1)
         line.write(b"x" * 400)
         at.inside[0].write(ANSWER)
         await until(lambda: len(at.got) == 2)
@@ -343,7 +367,7 @@ def test_large_bodies_and_answers_arrive_whole_though_both_sides_read_slowly() -
         await at.client(post())
         waits, line = await at.client()
         line.write(post("it", body))
-        await until(lambda: at.counts[1] == 1)
+        await until(lambda: at.counts[2] == 1)
         at.inside[0].write(ANSWER)
         await until(lambda: len(at.got) == 2 and len(at.got[1]) == len(post("it", body)), 20)
         assert bytes(at.got[1]) == post("it", body)
@@ -360,7 +384,7 @@ def test_large_bodies_and_answers_arrive_whole_though_both_sides_read_slowly() -
 def test_draining_passes_on_what_waits_takes_no_more_and_ends_when_all_is_out() -> None:
     async def test(at: Behind) -> None:
         readers = [(await at.client(post()))[0] for _ in range(2)]
-        await until(lambda: at.counts[1] == 1)
+        await until(lambda: at.counts[2] == 1)
         await at.process.drain()
         await until(lambda: len(at.got) == 2)
         with pytest.raises(ConnectionRefusedError):

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from flambeau.serve.batching import Overloaded
 from flambeau.serve.bodies import Refused
+from flambeau.serve.front.refusals import not_ready
 
 Made = TypeVar("Made")
 
@@ -44,7 +45,7 @@ class Aside:
             async with asyncio.timeout(self._deadline):
                 return await asyncio.wrap_future(work)
         except TimeoutError as error:
-            raise Refused(504, f"The answer was not ready within {self._deadline:g} s.") from error
+            raise Refused(504, not_ready(self._deadline)) from error
 
     def _finished(self) -> None:
         self._taken -= 1

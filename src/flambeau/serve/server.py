@@ -19,6 +19,7 @@ from flambeau.serve.aside import Aside
 from flambeau.serve.batching import Overloaded
 from flambeau.serve.bodies import Bodies, ClientGone, Refused
 from flambeau.serve.engines import Unread
+from flambeau.serve.front.refusals import not_ready
 from flambeau.serve.limits import Limits
 from flambeau.serve.protocol import Crowd
 from flambeau.serve.repository import Repository, Served
@@ -104,7 +105,7 @@ class Server:
         try:
             return await while_connected(request, job.done, until)
         except TimeoutError as error:
-            raise Refused(504, f"The answer was not ready within {self.limits.deadline:g} s.") from error
+            raise Refused(504, not_ready(self.limits.deadline)) from error
         finally:
             served.batcher.leave(job)
 

@@ -24,6 +24,7 @@ class Telemetry:
         given: dict[str, Any] = {"registry": self.registry}
         self._requests = Counter("flambeau_requests", "Requests answered.", ["model", "operation", "status"], **given)
         self._turned_away = self._requests.labels("unknown", "unknown", "503")
+        self._late = self._requests.labels("unknown", "unknown", "504")
         self._seconds = Histogram(
             "flambeau_request_seconds",
             "Seconds from the head of a request to its answer.",
@@ -57,9 +58,10 @@ class Telemetry:
         """Counts a request that was refused before it was known which model it is for."""
         self._turned_away.inc()
 
-    def front(self, refused: int, waiting: int) -> None:
-        """Counts what the process in front has refused since it last told, and what waits there."""
+    def front(self, refused: int, late: int, waiting: int) -> None:
+        """Counts what the process in front has refused and given up since it last told, and what waits there."""
         self._turned_away.inc(refused)
+        self._late.inc(late)
         self._in_front.set(waiting)
 
     def gone(self) -> None:

@@ -49,13 +49,13 @@ async def serve(order: Order) -> None:
 
 
 async def _report(front: Front, writer: asyncio.StreamWriter) -> None:
-    """Tells what changes: requests refused since the last report, and those that wait."""
-    told = (0, 0)
+    """Tells what changes: requests refused since the last report, those that waited in vain, and those that wait."""
+    told = (0, 0, 0)
     while True:
         await asyncio.sleep(REPORT)
-        now = (front.refused, front.admission.waiting)
+        now = (front.refused, front.late, front.admission.waiting)
         if now != told:
-            writer.write(b"counts %d %d\n" % (now[0] - told[0], now[1]))
+            writer.write(b"counts %d %d %d\n" % (now[0] - told[0], now[1] - told[1], now[2]))
             told = now
 
 

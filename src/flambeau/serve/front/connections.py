@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
@@ -10,11 +11,14 @@ from typing import Any
 from flambeau.serve.front.admission import Admission
 from flambeau.serve.front.ending import Ending
 from flambeau.serve.front.heads import answer_size, head_of
-from flambeau.serve.front.refusals import CROWDED, TURNED_AWAY, TURNED_OUT, refusal, too_slow
+from flambeau.serve.front.refusals import CROWDED, TURNED_AWAY, TURNED_OUT, refusal, too_late, too_slow
 from flambeau.serve.limits import Limits
 
 HELD = 64 << 10
 """Bytes of a request that are kept here; a client that sends more is not read from until it is passed on."""
+
+GRACE = 1.0
+"""Seconds beyond all limits for which the server's own answer is waited for: one that hangs gives none."""
 
 KEEP_ALIVE = 75.0
 """Seconds in which a connection that the server never saw may be idle."""
@@ -45,20 +49,25 @@ class Front:
         limits: Of the server.
         address: The path of the socket at which the server listens.
         admission: Who goes in.
-        refused: How many requests were refused here.
+        refused: How many requests were refused here, for there was no room.
+        late: How many waited here in vain.
         clients: All connections.
         too_slow: What is answered to a request that does not arrive.
+        too_late: What is answered to one that has waited in vain.
     """
 
     limits: Limits
     address: str
     admission: Admission[Client]
     refused: int = 0
+    late: int = 0
     clients: set[Client] = field(default_factory=set)
     too_slow: bytes = field(init=False)
+    too_late: bytes = field(init=False)
 
     def __post_init__(self) -> None:
         self.too_slow = too_slow(self.limits.read)
+        self.too_late = too_late(self.limits.deadline)
 
 
 class End(asyncio.Protocol):
@@ -113,7 +122,7 @@ class Client(End):
         if len(self._front.clients) > self._front.limits.connections:
             self._end(refusal(503, CROWDED))
         else:
-            self._expect(self._front.limits.read, self._front.too_slow)
+            self._expect(self._front.limits.read, self._too_slow)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: so is its request."""
@@ -151,15 +160,14 @@ class Client(End):
         self._to_come = head.size + head.length - len(data)
         self._closes = head.closes
         if head.model is None:
-            self._state = State.ASKING
-            self._pass(data)
+            self._ask([data])
         elif not self._front.admission.full(head.model):
             self._enter(head.model, data)
         elif head.length > HELD:
             self._pass_all(data)  # the server has a limit of its own, and can refuse without reading the body
         elif self._to_come:
             self._state = State.REFUSED
-            self._expect(self._front.limits.read, self._front.too_slow)
+            self._expect(self._front.limits.read, self._too_slow)
         else:
             self._refuse()
 
@@ -167,12 +175,11 @@ class Client(End):
         """Passes a request on, or lets it wait."""
         self._model = model
         if self._front.admission.enter(model, self):
-            self._state = State.ASKING
-            self._pass(data)
+            self._ask([data])
             return
         self._state = State.WAITING
         self._hold(data)
-        self._expect(self._front.limits.deadline, TURNED_OUT)
+        self._expect(self._front.limits.deadline, self._too_late)
 
     def _go_on(self, data: bytes) -> None:
         """The rest of a request, or more than was awaited."""
@@ -192,16 +199,24 @@ class Client(End):
 
     def let_in(self) -> None:
         """Passes on the request that waited."""
-        self._expect(None)
         held, self._held = self._held, []
-        self._state = State.ASKING if self._to_come >= 0 else State.PASSED
-        for data in held:
-            self._pass(data)
+        self._ask(held)
+        if self._to_come < 0:
+            self._pass_all()
         if self._upstream is not None:
             self.resume()
 
+    def _ask(self, request: list[bytes]) -> None:
+        """Passes on a request, or what there is of it."""
+        self._state = State.ASKING
+        for data in request:
+            self._pass(data)
+        limits = self._front.limits
+        self._expect(limits.read + limits.deadline + GRACE, self._too_late)
+
     def answered(self, data: bytes) -> None:
         """Bytes of an answer."""
+        self._expect(None)
         self._transport.write(data)
         if self._state is State.PASSED:
             self._count_out()  # at the latest now the server has it
@@ -241,6 +256,7 @@ class Client(End):
         self._close()
 
     def _pass_all(self, data: bytes = b"") -> None:
+        self._expect(None)
         self._state = State.PASSED
         if data:
             self._pass(data)
@@ -276,7 +292,7 @@ class Client(End):
         self._state = State.IDLE
         self._transport.write(TURNED_AWAY)
         # The server closes idle connections that it knows.
-        self._expect(KEEP_ALIVE if self._upstream is None else None)
+        self._expect(KEEP_ALIVE if self._upstream is None else None, self._close)
 
     def _count_out(self) -> None:
         """A request is no longer inside; another goes in for it."""
@@ -287,13 +303,20 @@ class Client(End):
         if following is not None:
             following.let_in()
 
-    def _expect(self, seconds: float | None, otherwise: bytes = b"") -> None:
-        """Ends the connection with an answer unless something happens in time."""
+    def _expect(self, seconds: float | None, otherwise: Callable[[], None] = lambda: None) -> None:
+        """Calls one of the following unless something happens in time."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if seconds is not None:
-            self._timer = self._loop.call_later(seconds, self._end, otherwise)
+            self._timer = self._loop.call_later(seconds, otherwise)
+
+    def _too_slow(self) -> None:
+        self._end(self._front.too_slow)
+
+    def _too_late(self) -> None:
+        self._front.late += 1
+        self._end(self._front.too_late)
 
     def _end(self, answer: bytes) -> None:
         """Gives a last answer."""

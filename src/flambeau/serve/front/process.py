@@ -17,7 +17,7 @@ from pathlib import Path
 from flambeau.serve.front.order import DRAIN, DRAINED, READY, Order
 from flambeau.serve.limits import Limits
 
-Counted = Callable[[int, int], None]
+Counted = Callable[[int, int, int], None]
 """Told how many requests were refused since it was last told, and how many wait."""
 
 STARTING = 20.0
@@ -108,7 +108,7 @@ class FrontProcess:
                         counted(*map(int, line.split()[1:]))
             if self._ending:
                 return
-            counted(0, 0)
+            counted(0, 0, 0)
             tell(f"The process in front of the server ended ({self._process.wait()}); another one is started.")
             await asyncio.sleep(min(AGAIN * 2**times, LATEST))
             self._process, self._control = self._started()

@@ -40,5 +40,15 @@ def too_slow(seconds: float) -> bytes:
     return refusal(408, f"The request did not arrive within {seconds:g} s.")
 
 
+def not_ready(seconds: float) -> str:
+    """What is told of an answer that is not there by the deadline."""
+    return f"The answer was not ready within {seconds:g} s."
+
+
+def too_late(seconds: float) -> bytes:
+    """The answer to a request that has waited in vain."""
+    return refusal(504, not_ready(seconds))
+
+
 TURNED_AWAY = refusal(503, BUSY, "Overloaded", close=False)
 TURNED_OUT = refusal(503, BUSY, "Overloaded")
