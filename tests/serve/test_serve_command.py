@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -39,6 +40,13 @@ class Slow(nn.Module):
             time.sleep(0.15)
         return self.layer(x.flatten(1))
 """
+
+
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """An empty folder for temporary files, with a name so short that a socket can lie in it."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 @contextmanager
@@ -107,8 +115,10 @@ def test_the_end_lets_requests_finish(tmp_path: Path, number: signal.Signals) ->
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="No process is in front on Windows.")
-def test_what_is_refused_in_front_is_counted_and_a_server_that_is_killed_leaves_nothing(trained: Path) -> None:
-    with process(trained, "--queue", "1", "--max-rows", "1") as (server, said):
+def test_what_is_refused_in_front_is_counted_and_a_server_that_is_killed_leaves_nothing(
+    trained: Path, temporary: Path
+) -> None:
+    with process(trained, "--queue", "1", "--max-rows", "1", TMPDIR=str(temporary)) as (server, said):
         address = said["address"]
         with contextlib.ExitStack() as stack:
             lines = [
@@ -134,6 +144,9 @@ def test_what_is_refused_in_front_is_counted_and_a_server_that_is_killed_leaves_
                 with contextlib.suppress(ConnectionResetError, http.client.RemoteDisconnected):
                     asked(address, "/v2/health/live")
                 time.sleep(0.05)
+        while list(temporary.iterdir()) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert not list(temporary.iterdir())
 
 
 @pytest.mark.slow
@@ -146,11 +159,12 @@ def test_a_token_from_the_environment_opens_other_addresses(trained: Path) -> No
 
 
 @pytest.mark.slow
-def test_a_run_is_served_by_onnx_runtime(trained: Path, tmp_path: Path) -> None:
+def test_a_run_is_served_by_onnx_runtime(trained: Path, tmp_path: Path, temporary: Path) -> None:
     from PIL import Image
 
     Image.new("L", (9, 7), 99).save(tmp_path / "p.png")
-    with process(trained, "--engine", "onnx") as (_, said):
+    with process(trained, "--engine", "onnx", TMPDIR=str(temporary)) as (_, said):
+        assert not list(temporary.glob("*serve*"))
         status, found = asked(said["address"], "/v2/models/run/classify", (tmp_path / "p.png").read_bytes())
         assert asked(said["address"], "/v2/models/run")[1]["platform"] == "onnxruntime_onnx"
     assert status == 200

@@ -141,16 +141,13 @@ def exported_engine(path: Path, form: str, megapixels: float, *, trust_code: boo
 
 
 def converted_engine(path: Path, megapixels: float, *, network: Any, trust_code: bool) -> ExportedEngine:
-    """A run or a model as ONNX: exported into a folder that is gone when the process is, compared, and opened."""
-    import atexit
-    import shutil
+    """A run or a model as ONNX: exported into a folder, compared, and read, after which the folder is not needed."""
     import tempfile
 
     from flambeau.export.portable.card import format_of
     from flambeau.export.writing import export_model
 
-    folder = Path(tempfile.mkdtemp(prefix="flambeau-serve-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    result = export_model(path, folder / "model.onnx", "onnx", network=network, trust_code=trust_code)
-    file = next(Path(name) for name in result["files"] if name.endswith(".onnx"))
-    return exported_engine(file, format_of(file) or "onnx", megapixels, trust_code=False)
+    with tempfile.TemporaryDirectory(prefix="flambeau-serve-", ignore_cleanup_errors=True) as folder:
+        result = export_model(path, Path(folder) / "model.onnx", "onnx", network=network, trust_code=trust_code)
+        file = next(Path(name) for name in result["files"] if name.endswith(".onnx"))
+        return exported_engine(file, format_of(file) or "onnx", megapixels, trust_code=False)

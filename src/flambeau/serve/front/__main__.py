@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import shutil
 import signal
 import socket
 import sys
+from pathlib import Path
 
 from flambeau.serve.front.admission import Admission
 from flambeau.serve.front.connections import Client, Front
@@ -67,6 +69,8 @@ def main(argument: str) -> None:
     allow_connections(order.limits)
     with contextlib.suppress(ConnectionError):
         run(serve(order))
+    # A server that was killed leaves its socket behind.
+    shutil.rmtree(Path(order.address).parent, ignore_errors=True)
 
 
 if __name__ == "__main__":
