@@ -13,8 +13,9 @@ Each server is a process of its own, or several; all have one thread for the net
 (`serving/load.py`). Closed loops have 1, 16 and 64 clients. Open loops send at even times whatever the server does, and
 latency counts from the time when a request was due. Each is measured in several rounds, one after the other, and
 figures are the medians over the rounds: of single ones the best would be the luckiest. The bare forward pass is
-measured in each round too, for machines have faster and slower minutes. The peak is the most that any of the loops gets
-answered. All listen at loopback alone. The same run checks that all give the same answers.
+measured in each round too, and so is the peak, right before and after twice the load, for machines have faster and
+slower minutes. Against LitServe the peak is the most that any of the loops gets answered. All listen at loopback alone.
+The same run checks that all give the same answers.
 """
 
 from __future__ import annotations
@@ -44,8 +45,6 @@ from PIL import Image
 
 HERE = Path(__file__).parent / "serving"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-SHARES = (0.5, 0.8, 1.0, 2.0)
-"""Of the rate that 16 clients reach: the rates of the open loops."""
 
 BODIES = ("json", "picture")
 NAME = "lenet"
@@ -247,22 +246,37 @@ class Measured:
 
 
 def measure(way: Way, body: str, options: argparse.Namespace, asked: dict[str, Any]) -> Measured:
-    """Closed loops, then open ones."""
+    """Closed loops and open ones, in turn.
+
+    Twice the load comes between two closed loops that saturate the server, and what it keeps is a part of the mean of
+    theirs: on a machine with faster and slower minutes, figures of different ones say nothing of each other.
+    """
     request = request_of(way.kind, body, asked["pictures"][0])
     closed: dict[int, list[dict[str, Any]]] = {}
     opened: dict[float, list[dict[str, Any]]] = {}
     with running(way) as (port, _):
         check(port, way, body, asked["pictures"], asked["answers"], asked["classes"])
         load(port, request, options.seconds / 2, clients=16)
+
+        def looped(clients: int) -> None:
+            closed.setdefault(clients, []).append(load(port, request, options.seconds, clients=clients))
+
+        def offered(share: float) -> None:
+            full = max(middle(each)["goodput"] for each in closed.values())
+            opened.setdefault(share, []).append(load(port, request, options.seconds, rate=share * full))
+
         for _ in range(options.rounds):
-            for clients in (1, 16, 64):
-                closed.setdefault(clients, []).append(load(port, request, options.seconds, clients=clients))
+            looped(1)
             if way.kind == "ours":
                 bare = bare_forward(asked["model"], asked["pictures"][0])
                 closed[1][-1]["beyond"] = closed[1][-1]["p50"] - bare
-            full = max(middle(each)["goodput"] for each in closed.values())
-            for share in SHARES:
-                opened.setdefault(share, []).append(load(port, request, options.seconds, rate=share * full))
+            looped(16)
+            looped(64)
+            offered(2.0)
+            looped(64)
+            offered(0.8)
+            around = statistics.mean(each["goodput"] for each in closed[64][-2:])
+            opened[2.0][-1]["kept"] = opened[2.0][-1]["goodput"] / around
     late = max(each["late"] for rounds in opened.values() for each in rounds)
     if late > 0.05 * options.seconds:
         print(
@@ -275,7 +289,7 @@ def measure(way: Way, body: str, options: argparse.Namespace, asked: dict[str, A
 def middle(rounds: list[dict[str, Any]]) -> dict[str, Any]:
     """The median of each figure over the rounds, and all requests that were lost."""
     figures = {}
-    for name in ("goodput", "p50", "p99", "refused_p99", "beyond"):
+    for name in ("goodput", "p50", "p99", "refused_p99", "beyond", "kept"):
         found = [each[name] for each in rounds if each.get(name) is not None]
         figures[name] = statistics.median(found) if found else None
     return {**figures, "lost": sum(each["lost"] for each in rounds)}
@@ -341,7 +355,7 @@ def claims(found: dict[str, dict[str, Measured]], generator: float) -> bool:
             held += [
                 judged(f"{about}: times LitServe's requests a second", each.peak / lit.peak, 1.5, True, ""),
                 judged(f"{about}: p50 of one client beyond the bare pass", each.closed[1]["beyond"], 1.5, False, " ms"),
-                judged(f"{about}: goodput at twice the load, of the peak", twice["goodput"] / each.peak, 0.9, True, ""),
+                judged(f"{about}: goodput at twice the load, of the peak", twice["kept"], 0.9, True, ""),
                 judged(f"{about}: p99 of refusals", twice["refused_p99"] or 0.0, 10.0, False, " ms"),
                 judged(f"{about}: requests lost", each.lost, 0, False, ""),
             ]
