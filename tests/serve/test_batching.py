@@ -104,6 +104,34 @@ def test_a_job_too_many_is_refused_at_once_and_a_late_one_is_given_up() -> None:
     asyncio.run(main())
 
 
+def test_half_of_all_is_waited_for_while_more_come_in_each_round() -> None:
+    batches: list[list[int]] = []
+
+    def compute(parts: Sequence[int]) -> list[list[int]]:
+        batches.append(list(parts))
+        return [[part] for part in parts]
+
+    async def main() -> None:
+        batcher = Batcher(compute, 64, 100)
+        await answer(batcher, 0, 1, soon())
+        leaving = [batcher.submit(number, 1, soon()) for number in range(1, 7)]  # their answers are not out yet
+        await asyncio.sleep(0.05)
+        coming = []
+        for number in range(7, 14):
+            coming.append(batcher.submit(number, 1, soon()))
+            await asyncio.sleep(0)
+        assert batches[1:] == [[1, 2, 3, 4, 5, 6], [7, 8, 9, 10, 11, 12]]
+        for _ in range(3):
+            await asyncio.sleep(0)  # nobody else comes
+        assert batches[3:] == [[13]]
+        for job in leaving + coming:
+            batcher.leave(job)
+        assert batcher.waiting == 0
+        assert await batcher.close(5)
+
+    asyncio.run(main())
+
+
 def test_closing_computes_what_waits() -> None:
     async def main() -> None:
         gate = Gate()
@@ -115,7 +143,7 @@ def test_closing_computes_what_waits() -> None:
     asyncio.run(main())
 
 
-def test_what_takes_little_is_computed_where_it_comes_together_with_what_comes_in_the_same_round() -> None:
+def test_what_takes_little_is_computed_where_it_comes_with_what_comes_in_the_same_round() -> None:
     threads: list[int] = []
     batches: list[list[int]] = []
     pause = 0.0

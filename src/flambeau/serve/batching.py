@@ -5,6 +5,8 @@ idle, and batches grow by themselves when it is not.
 
 What takes long is computed on a thread, beside which the server goes on. What does not is computed on the event loop's:
 two threads that each want Python's lock every few microseconds lose a third of their time by handing it over.
+There a request takes several rounds of the loop from its first byte to its last, and each round would find the few that
+just then have come that far. So computing is put off while more come, until half of all are there.
 """
 
 from __future__ import annotations
@@ -119,7 +121,7 @@ class Batcher:
         if alone and len(self._coming) == 1:
             self._begin()
         elif len(self._coming) == 1:
-            self._loop.call_soon(self._begin)  # behind all requests that have come in this round
+            self._loop.call_soon(self._look, 0)
         return job
 
     def leave(self, job: Job) -> None:
@@ -133,6 +135,13 @@ class Batcher:
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join, patience)
         return not self._thread.is_alive()
+
+    def _look(self, before: int) -> None:
+        """Begins once half of all jobs are here, or a round of the event loop has brought no more."""
+        if before < len(self._coming) < min(self._rows, self.waiting / 2):
+            self._loop.call_soon(self._look, len(self._coming))
+        elif self._coming:
+            self._begin()
 
     def _begin(self) -> None:
         """Computes what has come, or has the thread do it."""
