@@ -137,9 +137,9 @@ def _calls(tree: ast.Module) -> tuple[dict[str, list[_Place | None]], dict[str, 
             else:
                 methods[node.attr].append(place)
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _BY_NAME:
-            asked = node.args[1]
-            if isinstance(asked, ast.Constant):
-                methods[str(asked.value)].append(None)
+            for asked in node.args[1:2]:
+                if isinstance(asked, ast.Constant):
+                    methods[str(asked.value)].append(None)
         inner = (*parents, node)
         for child in ast.iter_child_nodes(node):
             look(child, inner)
