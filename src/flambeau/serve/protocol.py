@@ -112,7 +112,6 @@ class GuardedProtocol(HttpToolsProtocol):
         self._inside = 0
         self._timer: asyncio.TimerHandle | None = None
         self._in_head = True
-        self._in_message = False
         self._head = 0
 
     @property
@@ -150,14 +149,14 @@ class GuardedProtocol(HttpToolsProtocol):
                 self._refuse(refusal(431, "The request's headers are too long."))
                 return
         super().data_received(data)
-        if self._idle and not self._in_message and self._timer is None and not self.transport.is_closing():
+        if self._idle and not self._out.unread and self._timer is None and not self.transport.is_closing():
             # Empty lines are no request, and must not keep a connection alive.
             self._start_timer()
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
         super().on_message_begin()
-        self._in_head = self._in_message = self._out.unread = True
+        self._in_head = self._out.unread = True
         self._head = 0
         self._start_timer()
 
@@ -169,7 +168,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The body is there."""
-        self._in_message = self._out.unread = False
+        self._out.unread = False
         self._in_head, self._head = True, 0
         self._stop_timer()
         self._inside += 1
@@ -182,7 +181,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._inside:
             self._inside -= 1
             self._crowd.inside -= 1
-        if self._in_message:
+        if self._out.unread:
             self._start_timer()
 
     def send_400_response(self, msg: str) -> None:
@@ -201,7 +200,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
         Whatever else there is goes to the application, which refuses it too, if the queue is still full.
         """
-        head = head_of(data) if self._idle and not self._in_message and not self._head else None
+        head = head_of(data) if self._idle and not self._out.unread and not self._head else None
         if head is None or head.closes or not head.length or len(data) != head.size + head.length:
             return False
         self._crowd.refused()

@@ -266,7 +266,6 @@ class Client(End):
         if self._upstream is not None:
             self._upstream.write(data)
             return
-        self._expect(None)
         self._hold(data)
         if self._connecting is None:
             self._connecting = self._loop.create_task(self._connect())

@@ -18,7 +18,7 @@ from flambeau.serve.front.order import DRAIN, DRAINED, READY, Order
 from flambeau.serve.limits import Limits
 
 Counted = Callable[[int, int, int], None]
-"""Told how many requests were refused since it was last told, and how many wait."""
+"""Told how many requests were refused since it was last told, how many waited in vain, and how many wait."""
 
 STARTING = 20.0
 """Seconds that a process may take to start."""
